@@ -1,0 +1,219 @@
+"""What crosses a ZeroMQ hop between ingest and persist.
+
+    ingest ── Batch (events, cursors, observations) ──▶ persist
+    ingest ◀── Reply (logged, duplicate, back) ──────── persist
+
+The first part of a message is one CBOR object; the frames of a batch follow as
+parts of their own, in the order of its events, exactly as the hosts sent them.
+
+This module knows shapes and bytes. It does not know sockets, and it does not judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+import cbor2
+
+VERSION: Final = 1
+"""Version of the messages between the stages; both ends refuse another by name."""
+
+
+class Kind(IntEnum):
+    """The event kinds that are sequenced. Source: com.atproto.sync.subscribeRepos."""
+
+    COMMIT = 1
+    SYNC = 2
+    IDENTITY = 3
+    ACCOUNT = 4
+
+
+class AccountState(NamedTuple):
+    """The newest state of one account, as persist owns it.
+
+    rev: TID of the last accepted commit or sync, None before the first.
+    data: CID (36 bytes) of that commit's MST root.
+    commit: CID (36 bytes) of that commit.
+    active, status: hosting status as its host last told it; status None when none was given.
+    host: number of the host that last spoke for the account with authority; 0 when none did.
+    """
+
+    rev: str | None
+    data: bytes | None
+    commit: bytes | None
+    active: bool
+    status: str | None
+    host: int
+
+
+class Base(NamedTuple):
+    """The part of an account's state that a verdict depends on: what it was judged against."""
+
+    rev: str | None
+    host: int
+    active: bool
+
+
+NEVER_SEEN: Final = AccountState(None, None, None, True, None, 0)
+"""The state of an account of which nothing is known."""
+
+
+def base_of(state: AccountState) -> Base:
+    """What a verdict that was reached against `state` names."""
+    return Base(state.rev, state.host, state.active)
+
+
+class Judged(NamedTuple):
+    """One event that passed the judge, without its frame.
+
+    position: rises by at least one from event to event of one ingest process and epoch;
+        a resent event keeps its position, one judged again gets a new one.
+    shard: the virtual shard of its host. epoch: of the shard's owner.
+    host, generation, upstream_seq: what identifies the event at its source.
+    seq_start, seq_end: where the CBOR integer `seq` stands in the frame, in bytes.
+    base: the state it was judged against. after: the state it leads to.
+    recall: how often events of this account were sent back to this process (see persist.recall).
+    received_us: when its last byte was read, Unix microseconds.
+    """
+
+    position: int
+    shard: int
+    epoch: int
+    kind: int
+    host: int
+    generation: int
+    upstream_seq: int
+    did: str
+    base: Base
+    after: AccountState
+    seq_start: int
+    seq_end: int
+    recall: int
+    received_us: int
+
+
+class HostCursor(NamedTuple):
+    """Everything of `host` up to `seq` is on disk or was dropped with a counted reason."""
+
+    host: int
+    generation: int
+    seq: int
+
+
+class HostObservation(NamedTuple):
+    """What ingest sees of a host now; never what an operator wants of it.
+
+    status: a word of com.atproto.sync.defs#hostStatus. error: the last one, in words, or None.
+    """
+
+    host: int
+    status: str
+    error: str | None
+
+
+@dataclass(slots=True)
+class Batch:
+    """One message from an ingest process. An empty one is a greeting and asks for a Reply.
+
+    member: number of the ingest process. epoch: when it started, Unix milliseconds; a higher
+    one fences the lower ones of the same member out.
+    """
+
+    member: int
+    epoch: int
+    events: list[Judged] = field(default_factory=list)
+    frames: list[bytes] = field(default_factory=list)
+    cursors: list[HostCursor] = field(default_factory=list)
+    observations: list[HostObservation] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Reply:
+    """One message from persist to one ingest process.
+
+    log_epoch: rises with each start of persist; when it changed, whatever was not acknowledged
+        has to be sent again, in order of position.
+    durable_seq: the log's durable head.
+    logged: positions that are on disk. duplicate: positions that were already there.
+    back: positions to be judged again, each with the newest state of its account.
+    refused: the member's epoch has been outlived; the process must end.
+    """
+
+    log_epoch: int
+    durable_seq: int
+    logged: list[int] = field(default_factory=list)
+    duplicate: list[int] = field(default_factory=list)
+    back: list[tuple[int, AccountState]] = field(default_factory=list)
+    refused: bool = False
+
+
+class UnknownVersion(ValueError):
+    """The other process speaks another version of these messages."""
+
+
+def encode_batch(batch: Batch) -> list[bytes]:
+    """A batch → the parts of its ZeroMQ message."""
+    head = cbor2.dumps(
+        [VERSION, batch.member, batch.epoch, batch.events, batch.cursors, batch.observations]
+    )
+    return [head, *batch.frames]
+
+
+def decode_batch(parts: list[bytes]) -> Batch:
+    """The inverse of `encode_batch`.
+
+    Raises:
+        UnknownVersion: the sender is of another release.
+    """
+    version, member, epoch, events, cursors, observations = _open(parts[0])
+    return Batch(
+        member,
+        epoch,
+        [_judged(event) for event in events],
+        parts[1:],
+        [HostCursor(*cursor) for cursor in cursors],
+        [HostObservation(*observation) for observation in observations],
+    )
+
+
+def encode_reply(reply: Reply) -> list[bytes]:
+    """A reply → the parts of its ZeroMQ message."""
+    return [
+        cbor2.dumps(
+            [
+                VERSION,
+                reply.log_epoch,
+                reply.durable_seq,
+                reply.logged,
+                reply.duplicate,
+                reply.back,
+                reply.refused,
+            ]
+        )
+    ]
+
+
+def decode_reply(parts: list[bytes]) -> Reply:
+    """The inverse of `encode_reply`.
+
+    Raises:
+        UnknownVersion: the sender is of another release.
+    """
+    _version, log_epoch, durable_seq, logged, duplicate, back, refused = _open(parts[0])
+    states = [(position, AccountState(*state)) for position, state in back]
+    return Reply(log_epoch, durable_seq, logged, duplicate, states, refused)
+
+
+def _open(head: bytes) -> list[Any]:
+    message: list[Any] = cbor2.loads(head)
+    if message[0] != VERSION:
+        raise UnknownVersion(f"message version {message[0]}, this process speaks {VERSION}")
+    return message
+
+
+def _judged(raw: list[Any]) -> Judged:
+    raw[8] = Base(*raw[8])
+    raw[9] = AccountState(*raw[9])
+    return Judged(*raw)

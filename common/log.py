@@ -1,0 +1,105 @@
+"""The log's contract: one durable order of events, whatever engine keeps it.
+
+    Chunk  one group of events that became durable together (common/chunk.py)
+    Writer claim → append → wait;  the only place that gives numbers
+    Reader read from a seq;  any number of them, in any process
+
+Promises, each held by tests/log_contract.py on every engine:
+    `read` is dense and inclusive: its first chunk holds `from_seq`, the next ones follow.
+    No reader passes the durable seq.
+    Reopening continues: no number is given twice, none is left out.
+    A writer that another one has outlived is `Fenced` before it can make anything durable.
+    What is damaged is named, never skipped.
+
+Source: the event-stream spec, "Sequence Numbers"; the log literature for segment, roll, fence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from common.chunk import Chunk, Row
+
+
+class Fenced(Exception):
+    """Another writer has claimed the log; this one must end."""
+
+
+class Outdated(Exception):
+    """The seq asked for has left the retained log."""
+
+    def __init__(self, oldest_seq: int) -> None:
+        super().__init__(f"the oldest retained seq is {oldest_seq}")
+        self.oldest_seq = oldest_seq
+
+
+class Damaged(Exception):
+    """CRC or chain is wrong: the message says in which file and at which byte."""
+
+
+class LogWriter(Protocol):
+    """The one writer of the log."""
+
+    def claim(self, info: str) -> int:
+        """Repair the tail, raise the epoch, shut earlier writers out; returns the next seq.
+
+        Raises:
+            Fenced: another writer holds the log.
+            Damaged: the log is broken before its tail.
+        """
+
+    def append(self, rows: Sequence[Row], frames: bytes, time_us: int) -> Chunk:
+        """Write one chunk behind the last; call order is log order. Not durable before `wait`.
+
+        An empty one is a beat. Rows carry offset and length within `frames`.
+
+        Raises:
+            Fenced: see there.
+            OSError: nothing of this chunk will become durable; the process must end.
+        """
+
+    def wait(self, seq: int) -> None:
+        """Return once everything up to `seq` is durable, and announced to readers as such.
+
+        Raises:
+            OSError: the flush failed; the process must end.
+        """
+
+    @property
+    def durable_seq(self) -> int:
+        """The last seq that is on disk; monotone."""
+
+    def retain(self, max_bytes: int, max_age_s: float, now_s: float) -> int:
+        """Drop whole segments from the front; returns how many. Never the newest."""
+
+    def close(self) -> None:
+        """Flush and let go of the log."""
+
+
+class LogReader(Protocol):
+    """A reader of the log, in any process."""
+
+    def read(self, from_seq: int, max_bytes: int) -> list[Chunk]:
+        """Chunks from the one that holds `from_seq`; at least one, about `max_bytes` at most.
+
+        Empty when `from_seq` lies beyond the durable seq. Chunks without events are left out.
+
+        Raises:
+            Outdated: `from_seq` has left the log.
+            Damaged: see there.
+        """
+
+    @property
+    def oldest_seq(self) -> int:
+        """The first seq that can be read; durable_seq + 1 when there is none."""
+
+    @property
+    def durable_seq(self) -> int:
+        """The last seq that is on disk, as the writer has announced it; 0 before any."""
+
+    def seq_at(self, time_s: float) -> int:
+        """The first seq at or after a time, to the grain of a chunk."""
+
+    def close(self) -> None:
+        """Let go of open files."""

@@ -1,0 +1,159 @@
+"""ZeroMQ sockets, with their high-water marks, in one place.
+
+    ingest DEALER ══▶ ROUTER persist        judged batches out, replies back
+    persist PUB   ══▶ SUB broadcast         chunks, in log order
+
+The DEALER blocks at its mark, which ingest feels as back-pressure; PUB drops at its mark, which a
+broadcaster sees as a gap in seq and fills from the log. Nothing here waits, and every socket has
+one owner: the thread that made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import zmq
+
+BATCHES_HIGH_WATER: Final = 256
+"""Batches that one ingest process may have queued towards persist, in messages."""
+REPLIES_HIGH_WATER: Final = 4096
+"""Replies that persist may have queued towards one ingest process, in messages."""
+CHUNKS_HIGH_WATER: Final = 2048
+"""Chunks that may wait between persist and one broadcaster, in messages: about 10 s."""
+
+_MESSAGES_A_TURN: Final = 64
+"""Messages taken from a socket before the loop gets its turn again."""
+
+
+class WrongThread(RuntimeError):
+    """A handle was used outside the thread that owns it."""
+
+
+def batch_outlet(context: zmq.Context[zmq.Socket[bytes]], member: int) -> zmq.Socket[bytes]:
+    """The ingest end of the hop to persist; not yet connected."""
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.IDENTITY, b"ingest-%d" % member)
+    _configure(socket, send=BATCHES_HIGH_WATER, receive=REPLIES_HIGH_WATER)
+    return socket
+
+
+def batch_inlet(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    """The persist end of the hop from ingest; not yet bound."""
+    socket = context.socket(zmq.ROUTER)
+    # A restarted ingest process takes over its predecessor's name.
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    # A reply to a process that is gone is an error to be seen, not a silent drop.
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    _configure(socket, send=REPLIES_HIGH_WATER, receive=BATCHES_HIGH_WATER)
+    return socket
+
+
+def chunk_outlet(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    """The persist end of the hop to the broadcasters; not yet bound."""
+    socket = context.socket(zmq.PUB)
+    _configure(socket, send=CHUNKS_HIGH_WATER, receive=1)
+    return socket
+
+
+def chunk_inlet(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    """The broadcast end of the hop from persist; not yet connected."""
+    socket = context.socket(zmq.SUB)
+    socket.setsockopt(zmq.SUBSCRIBE, b"")
+    _configure(socket, send=1, receive=CHUNKS_HIGH_WATER)
+    return socket
+
+
+def _configure(socket: zmq.Socket[bytes], *, send: int, receive: int) -> None:
+    socket.setsockopt(zmq.SNDHWM, send)
+    socket.setsockopt(zmq.RCVHWM, receive)
+    socket.setsockopt(zmq.LINGER, 0)
+    # Reconnect quickly: the neighbour is a process that its supervisor starts again at once.
+    socket.setsockopt(zmq.RECONNECT_IVL, 50)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+
+
+class LoopSocket:
+    """A ZeroMQ socket driven by an asyncio loop, without futures and without a thread.
+
+    ZeroMQ's descriptor only tells that its state may have changed, once; so the state is read
+    again after everything that can change it.
+    """
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        *,
+        on_message: Callable[[list[bytes]], None],
+        on_writable: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take over `socket`, which is closed by `close`. Call from within the loop.
+
+        Args:
+            on_message: called with the parts of each message.
+            on_writable: called once after a refused `send`, when there is room again.
+        """
+        self._socket = socket
+        self._on_message = on_message
+        self._on_writable = on_writable
+        self._loop = asyncio.get_running_loop()
+        self._owner = threading.get_ident()
+        self._refused = False
+        self._scheduled = False
+        self._closed = False
+        self._fd = int(socket.getsockopt(zmq.FD))  # type: ignore[arg-type]
+        self._loop.add_reader(self._fd, self._pump)
+        self._schedule()
+
+    def send(self, parts: Sequence[bytes]) -> bool:
+        """Queue one message; False when the high-water mark is reached, and nothing was queued.
+
+        Raises:
+            WrongThread: the caller does not own the socket.
+        """
+        self._check_owner()
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK)
+        except zmq.Again:
+            self._refused = True
+            self._schedule()
+            return False
+        self._schedule()
+        return True
+
+    def close(self) -> None:
+        """Let go of the loop and close the socket; twice does no harm."""
+        self._check_owner()
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._fd)
+            self._socket.close()
+
+    def _check_owner(self) -> None:
+        if threading.get_ident() != self._owner:
+            raise WrongThread("a ZeroMQ socket was used outside the thread that owns it")
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        if self._closed:
+            return
+        for _ in range(_MESSAGES_A_TURN):
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self._on_message(parts)
+            if self._closed:
+                return
+        else:
+            self._schedule()
+        if self._refused and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT:  # type: ignore[arg-type]
+            self._refused = False
+            self._on_writable()

@@ -1,0 +1,48 @@
+"""What becomes of an event: passed on, or dropped for one of a closed list of reasons.
+
+A `DropReason` is at once the metric label, the log field and the scenario's name. The list is
+closed, so that a label never carries what a host can choose.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class DropReason(StrEnum):
+    """Why an event went no further. Each has a scenario in the tests and a line in docs/."""
+
+    # The message itself (S-FRM, S-DAT).
+    TEXT_FRAME = "text_frame"
+    FRAME_TOO_LARGE = "frame_too_large"
+    MALFORMED_FRAME = "malformed_frame"
+    UNKNOWN_OP = "unknown_op"
+    UNKNOWN_TYPE = "unknown_type"
+    # Its place in the host's stream (S-CUR, S-SEQ).
+    SEQ_INVALID = "seq_invalid"
+    SEQ_NOT_RISING = "seq_not_rising"
+    # Its fields (S-COM, S-SYN, S-IDE, S-ACC).
+    FIELD_INVALID = "field_invalid"
+    DID_INVALID = "did_invalid"
+    REV_INVALID = "rev_invalid"
+    REV_IN_FUTURE = "rev_in_future"
+    REV_NOT_NEWER = "rev_not_newer"
+    BLOCKS_TOO_LARGE = "blocks_too_large"
+    TOO_MANY_OPS = "too_many_ops"
+    OP_INVALID = "op_invalid"
+    # Who it speaks for (S-IDN, S-AUT, S-ACC).
+    IDENTITY_NOT_FOUND = "identity_not_found"
+    IDENTITY_BROKEN = "identity_broken"
+    IDENTITY_UNRESOLVED = "identity_unresolved"
+    HOST_NOT_AUTHORITATIVE = "host_not_authoritative"
+    ACCOUNT_INACTIVE = "account_inactive"
+    # What it carries (S-MST, S-CRY, S-VAL).
+    CAR_MALFORMED = "car_malformed"
+    CAR_NO_ROOT = "car_no_root"
+    CAR_BLOCK_MISMATCH = "car_block_mismatch"
+    COMMIT_MISSING = "commit_missing"
+    COMMIT_MALFORMED = "commit_malformed"
+    COMMIT_MISMATCH = "commit_mismatch"
+    SIGNATURE_INVALID = "signature_invalid"
+    # At the sequencer.
+    DUPLICATE = "duplicate"
