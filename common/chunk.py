@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 FORMAT_VERSION: Final = 1
@@ -23,6 +25,15 @@ HEAD: Final = struct.Struct("<4sBBHQQIIQII")
 ROW: Final = struct.Struct("<IIBBHIIQQQQQ16s4x")
 """One row of 80 bytes, in the order of `Row`'s fields."""
 CRC: Final = struct.Struct("<I")
+SEQ_MAX: Final = 2**53 - 1
+"""The largest seq that may be given. Source: event-stream spec, "Sequence Numbers"."""
+CHUNK_MAX_BYTES: Final = 64 * 1024 * 1024
+"""No chunk is larger, in bytes: what a damaged length could make a reader load at most."""
+
+_KINDS: Final = frozenset({1, 2})
+_EVENT_KINDS: Final = frozenset({1, 2, 3, 4})
+_TILE: Final = struct.Struct("<IIB71x")
+"""Of a row only offset, length, kind."""
 
 
 class ChunkKind(IntEnum):
@@ -60,6 +71,30 @@ class ChunkError(ValueError):
     """These bytes are no chunk: too few, a wrong CRC, or a field out of range."""
 
 
+class Head(NamedTuple):
+    """The fixed first part of a chunk: enough to step over it.
+
+    `events` is their count. The fields are in range, but only `decode_chunk` tells whether they are what was written.
+    """
+
+    magic: bytes
+    version: int
+    kind: int
+    flags: int
+    epoch: int
+    first_seq: int
+    events: int
+    prev_crc: int
+    time_us: int
+    rows_len: int
+    frames_len: int
+
+    @property
+    def length(self) -> int:
+        """Bytes of the whole chunk."""
+        return HEAD.size + self.rows_len + self.frames_len + CRC.size
+
+
 @dataclass(slots=True)
 class Chunk:
     """One chunk and its bytes.
@@ -84,6 +119,11 @@ class Chunk:
         """The seq of the event after the last one of this chunk."""
         return self.first_seq + self.count
 
+    @property
+    def info(self) -> bytes:
+        """What the writer said of itself when it claimed the log; only in a CLAIM."""
+        return self.raw[self.frames_start : self.frames_end]
+
     def row(self, seq: int) -> Row:
         """The row of one of this chunk's events."""
         at = self.rows_start + (seq - self.first_seq) * ROW.size
@@ -100,3 +140,148 @@ class Chunk:
         if seq > self.first_seq:
             start += self.row(seq).offset
         return memoryview(self.raw)[start : self.frames_end]
+
+
+def account_key(did: str) -> bytes:
+    """A DID → the 16 bytes that stand for it in a row; they group, they do not identify."""
+    return blake2b(did.encode(), digest_size=16).digest()
+
+
+def encode_chunk(
+    kind: ChunkKind,
+    epoch: int,
+    first_seq: int,
+    prev_crc: int,
+    time_us: int,
+    rows: Sequence[Row],
+    frames: bytes,
+) -> Chunk:
+    """Rows and their frames → a chunk; `decode_chunk` is the inverse.
+
+    `frames` holds the finished WebSocket frames of `rows` back to back; in a CLAIM, which has no
+    rows, what the claimer says of itself.
+    """
+    packed = b"".join([ROW.pack(*row) for row in rows])
+    return join_chunk(kind, epoch, first_seq, prev_crc, time_us, len(rows), [packed], [frames])
+
+
+def join_chunk(
+    kind: ChunkKind,
+    epoch: int,
+    first_seq: int,
+    prev_crc: int,
+    time_us: int,
+    count: int,
+    rows: Sequence[bytes],
+    frames: Sequence[bytes],
+) -> Chunk:
+    """The same from rows already packed by `ROW` and from frames in pieces, in one copy.
+
+    Raises:
+        ChunkError: it would be larger than a reader accepts.
+    """
+    rows_len = count * ROW.size
+    frames_len = sum(map(len, frames))
+    if HEAD.size + rows_len + frames_len + CRC.size > CHUNK_MAX_BYTES:
+        raise ChunkError(f"a chunk of {count} events and {frames_len} bytes is too large")
+    head = HEAD.pack(
+        MAGIC,
+        FORMAT_VERSION,
+        kind,
+        0,
+        epoch,
+        first_seq,
+        count,
+        prev_crc,
+        time_us,
+        rows_len,
+        frames_len,
+    )
+    body = b"".join((head, *rows, *frames))
+    crc = zlib.crc32(body)
+    frames_start = HEAD.size + rows_len
+    return Chunk(
+        kind=kind,
+        epoch=epoch,
+        first_seq=first_seq,
+        count=count,
+        prev_crc=prev_crc,
+        time_us=time_us,
+        crc=crc,
+        rows_start=HEAD.size,
+        frames_start=frames_start,
+        frames_end=frames_start + frames_len,
+        raw=body + CRC.pack(crc),
+    )
+
+
+def peek_head(buffer: bytes | memoryview, offset: int = 0) -> Head:
+    """The head of the chunk at `offset`, for a scan that steps from chunk to chunk.
+
+    Raises:
+        ChunkError: too few bytes for a head, or a field out of range.
+    """
+    try:
+        head = Head._make(HEAD.unpack_from(buffer, offset))
+    except struct.error:
+        raise ChunkError("the bytes end within a chunk's head") from None
+    if head.magic != MAGIC:
+        raise ChunkError("no chunk begins here: wrong magic")
+    if head.version != FORMAT_VERSION:
+        raise ChunkError(f"chunk format {head.version}, this release reads {FORMAT_VERSION}")
+    if head.kind not in _KINDS or head.flags:
+        raise ChunkError(f"chunk kind {head.kind}, flags {head.flags} are unknown")
+    if not head.epoch or not head.first_seq or head.first_seq + head.events - 1 > SEQ_MAX:
+        raise ChunkError("epoch or seq of a chunk is out of range")
+    if head.rows_len != head.events * ROW.size or head.length > CHUNK_MAX_BYTES:
+        raise ChunkError("the lengths of a chunk are out of range")
+    if head.events == 0 and head.frames_len and head.kind != ChunkKind.CLAIM:
+        raise ChunkError("a chunk has frames but no events")
+    if head.events and head.kind == ChunkKind.CLAIM:
+        raise ChunkError("a claim has events")
+    return head
+
+
+def decode_chunk(buffer: bytes | memoryview, offset: int = 0, *, check_crc: bool = True) -> Chunk:
+    """The chunk that begins at `offset`; bytes behind it are left alone.
+
+    Args:
+        check_crc: False where the bytes come from memory, not from a disk.
+
+    Raises:
+        ChunkError: too few bytes, a wrong CRC, or a field out of range.
+    """
+    head = peek_head(buffer, offset)
+    length = head.length
+    raw = bytes(buffer[offset : offset + length])
+    if len(raw) < length:
+        raise ChunkError(f"the bytes end within a chunk of {length} bytes")
+    (crc,) = CRC.unpack_from(raw, length - CRC.size)
+    if check_crc and zlib.crc32(memoryview(raw)[: -CRC.size]) != crc:
+        raise ChunkError("the CRC of a chunk does not match its bytes")
+    frames_start = HEAD.size + head.rows_len
+    _check_rows(memoryview(raw)[HEAD.size : frames_start], head.frames_len, head.events)
+    return Chunk(
+        kind=ChunkKind(head.kind),
+        epoch=head.epoch,
+        first_seq=head.first_seq,
+        count=head.events,
+        prev_crc=head.prev_crc,
+        time_us=head.time_us,
+        crc=crc,
+        rows_start=HEAD.size,
+        frames_start=frames_start,
+        frames_end=frames_start + head.frames_len,
+        raw=raw,
+    )
+
+
+def _check_rows(rows: memoryview, frames_len: int, count: int) -> None:
+    """The frames of the rows must tile the frames: no gap, no overlap, none empty."""
+    end = 0
+    for offset, length, kind in _TILE.iter_unpack(rows):
+        if offset != end or not length or kind not in _EVENT_KINDS:
+            raise ChunkError("a row of a chunk is out of range")
+        end += length
+    if count and end != frames_len:
+        raise ChunkError("the rows of a chunk do not cover its frames")
