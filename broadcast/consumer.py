@@ -1,0 +1,91 @@
+"""In which state is a consumer, and when is slow too slow?
+
+    PLAYBACK  it has a place of its own, behind the head or ahead of it, and is served from there
+    LIVE      it is at the head, with all the others, and has no place of its own
+    CLOSING   nothing more is sent but the farewell
+
+This module does not know sockets; the clock and the kernel's count of acknowledged bytes are
+handed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+class State(Enum):
+    """Where a consumer stands."""
+
+    PLAYBACK = "playback"
+    LIVE = "live"
+    CLOSING = "closing"
+
+
+class Signal(Enum):
+    """What moves it."""
+
+    CAUGHT_UP = "caught up"
+    FELL_BEHIND = "fell behind"
+    LEFT = "left"
+
+
+TRANSITIONS: Final[dict[State, dict[Signal, State]]] = {
+    State.PLAYBACK: {Signal.CAUGHT_UP: State.LIVE, Signal.LEFT: State.CLOSING},
+    State.LIVE: {Signal.FELL_BEHIND: State.PLAYBACK, Signal.LEFT: State.CLOSING},
+    State.CLOSING: {Signal.LEFT: State.CLOSING},
+}
+
+
+class Departure(Enum):
+    """Why a consumer's stream ended; the label of a metric."""
+
+    TOO_SLOW = "too_slow"
+    OUTDATED = "outdated"
+    GONE = "gone"
+    FUTURE_CURSOR = "future_cursor"
+    BAD_FRAME = "bad_frame"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(slots=True)
+class Consumer:
+    """One consumer's place in the stream.
+
+    next_seq: what it gets next; only true while it is not LIVE.
+    greeting_due: it asked for the window and has been sent nothing of it yet.
+    outdated: it is told so before anything else.
+    """
+
+    next_seq: int
+    state: State = State.PLAYBACK
+    greeting_due: bool = False
+    outdated: bool = False
+
+    def move(self, signal: Signal) -> None:
+        """Follow the table.
+
+        Raises:
+            KeyError: the table has no such move; a fault of ours.
+        """
+        self.state = TRANSITIONS[self.state][signal]
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long a consumer has made no progress while something was due from it.
+
+    acknowledged: bytes that its side of the connection had taken when that last changed.
+    since_s: when that was, on the caller's clock.
+    """
+
+    acknowledged: int
+    since_s: float
+
+    def stalled_s(self, acknowledged: int, now_s: float) -> float:
+        """Seconds since the last progress; 0 when there was some since the last call."""
+        if acknowledged != self.acknowledged:
+            self.acknowledged = acknowledged
+            self.since_s = now_s
+        return now_s - self.since_s
