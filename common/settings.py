@@ -1,0 +1,368 @@
+"""What has the operator set, and which of it is wrong?
+
+    environment text ──▶ Settings: one frozen value, units in the names, every wrong setting told at once
+
+TABLE is the list of all settings; docs/settings.md is checked against it by a test. The reference
+relay's names work as aliases, so that an operator's existing environment keeps its meaning. Where
+both are given, ours wins.
+
+This module does not read the environment, files or the network; it is handed a mapping.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+PREFIX: Final = "STANDPIPE_"
+MAX_INGEST_PROCESSES: Final = 64
+"""As many as there are virtual shards, in processes."""
+MAX_BROADCAST_PROCESSES: Final = 32
+"""Metrics ports of the broadcasters lie in a block of this size, in processes."""
+
+
+class SettingsError(ValueError):
+    """Some settings are wrong; `problems` has one sentence for each, beginning with its name."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting of a relay, parsed. `common.settings.TABLE` has a sentence on each field."""
+
+    bind: str
+    port: int
+    public_name: str | None
+    data_dir: Path
+    plc_url: str
+    hosts: tuple[str, ...]
+    relay_host: str
+    allow_insecure_hosts: bool
+    admin_password: str | None
+    ingest_processes: int
+    broadcast_processes: int
+    replay_window_s: float
+    replay_bytes: int | None
+    default_account_limit: int
+    trusted_domains: tuple[str, ...]
+    log_level: str
+    database_url: str | None
+    postgres_dir: Path | None
+    event_loop: str
+    metrics_host: str
+    metrics_port: int
+    private_port: int
+
+    def metrics_port_of(self, stage: str, member: int) -> int:
+        """The Prometheus port of one process; 0 means any free one."""
+        if self.metrics_port == 0:
+            return 0
+        offset = {"persist": 0, "broadcast": 1, "ingest": 1 + MAX_BROADCAST_PROCESSES}[stage]
+        return self.metrics_port + offset + member
+
+    def private_port_of(self, member: int) -> int:
+        """The private loopback port of one broadcaster; 0 means any free one."""
+        return self.private_port + member if self.private_port else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    field: of Settings. default: as text, as an operator would write it; "" is "not set".
+    sentence: what it does, with unit, for the documentation.
+    """
+
+    field: str
+    name: str
+    default: str
+    parse: Callable[[str], Any]
+    sentence: str
+    aliases: tuple[str, ...] = ()
+    secret: bool = False
+
+
+# --- parsers: text → value, or ValueError with what would be right ---
+
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_DURATION_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKMGT]i?)?B?")
+_BYTES_UNIT: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BYTES_UNIT_2: Final = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_LEVELS: Final = {"debug": "debug", "info": "info", "warn": "warn", "warning": "warn",
+                  "error": "error"}  # fmt: skip
+_TRUE: Final = {"1", "true", "t", "yes", "on"}
+_FALSE: Final = {"0", "false", "f", "no", "off"}
+
+
+def parse_duration(text: str) -> float:
+    """A duration such as "72h" or "1h30m" → seconds.
+
+    Raises:
+        ValueError: it is no duration.
+    """
+    parts = _DURATION.findall(text)
+    if not parts or "".join(a + b for a, b in parts) != text:
+        raise ValueError("is no duration; write 72h, 90m or 1h30m (units d h m s ms)")
+    return sum(float(number) * _DURATION_S[unit] for number, unit in parts)
+
+
+def parse_bytes(text: str) -> int | None:
+    """A size such as "500G" or "1.5TiB" → bytes; "auto" → None.
+
+    Raises:
+        ValueError: it is no size, or zero.
+    """
+    if text.lower() == "auto":
+        return None
+    match = _BYTES.fullmatch(text)
+    if match is None:
+        raise ValueError("is no size; write 500G, 64MiB or auto")
+    unit = (match[2] or "").lower()
+    factor = _BYTES_UNIT_2[unit] if unit.endswith("i") else _BYTES_UNIT[unit]
+    size = int(float(match[1]) * factor)
+    if size <= 0:
+        raise ValueError("is zero; write 500G, 64MiB or auto")
+    return size
+
+
+def parse_bind(text: str) -> tuple[str, int]:
+    """An address such as ":2470", "127.0.0.1:2470" or "[::1]:2470" → host and port.
+
+    An empty host means every address of the machine.
+
+    Raises:
+        ValueError: there is no port from 1 to 65535.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise ValueError("is no address; write :2470 or 127.0.0.1:2470")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("is no address; put an IPv6 address in brackets: [::1]:2470")
+    return host, int(port)
+
+
+def parse_flag(text: str) -> bool:
+    """Yes or no.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError("is neither true nor false")
+
+
+def _count(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise ValueError(f"is no whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    _ = parts.port  # ValueError when it is not a number in range
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("is no http or https URL")
+    return text.rstrip("/")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = _names(text)
+    for host in hosts:
+        parts = urlsplit(host if "://" in host else f"https://{host}")
+        _ = parts.port
+        extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+        if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname or extra:
+            raise ValueError(f"names no host with {host!r}; write pds.example or https://pds.example")
+    return hosts
+
+
+def _relay_host(text: str) -> str:
+    return _url(text if "://" in text else f"https://{text}") if text else ""
+
+
+def _domains(text: str) -> tuple[str, ...]:
+    domains = _names(text)
+    for domain in domains:
+        if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", domain):
+            raise ValueError(f"has {domain!r}; write a name, or *.name for all below it")
+    return domains
+
+
+def _level(text: str) -> str:
+    if text.lower() not in _LEVELS:
+        raise ValueError("is none of debug, info, warn, error")
+    return _LEVELS[text.lower()]
+
+
+def _database(text: str) -> str:
+    if text.startswith(("postgres://", "postgresql://")):
+        return text
+    if text.startswith("postgres="):
+        return text.removeprefix("postgres=")
+    # Never repeat it: it may hold a password.
+    raise ValueError("is no PostgreSQL address; write postgresql://user:password@host/name")
+
+
+def _folder(text: str) -> Path:
+    return Path(text).absolute()
+
+
+def _loop(text: str) -> str:
+    if text not in ("uvloop", "asyncio"):
+        raise ValueError("is none of uvloop, asyncio")
+    return text
+
+
+def _host_part(text: str) -> str:
+    """The host of "host" or "host:port": the reference relay has both in one setting."""
+    host = text.rpartition(":")[0] if re.fullmatch(r".*:[0-9]+", text) else text
+    return host or "0.0.0.0"  # noqa: S104 - ":2471" means every address, as the operator wrote
+
+
+def _port_part(text: str) -> int:
+    """The port of "port" or "host:port"; 0 is any free one."""
+    port = text.rpartition(":")[2]
+    # The highest offset of metrics_port_of has to stay a port.
+    return _count(0, 65535 - MAX_BROADCAST_PROCESSES - MAX_INGEST_PROCESSES)(port)
+
+
+def _secret(text: str) -> str:
+    return text
+
+
+def _text(text: str) -> str:
+    return text
+
+
+TABLE: Final[tuple[Row, ...]] = (
+    Row("bind", "STANDPIPE_BIND", ":2470", parse_bind,
+        "Address and port of the public server, for consumers and HTTP. No host part: every address.",
+        ("RELAY_API_BIND", "RELAY_API_LISTEN")),
+    Row("public_name", "STANDPIPE_PUBLIC_NAME", "", _text,
+        "Host name under which the world reaches this relay; never crawled."),
+    Row("data_dir", "STANDPIPE_DATA_DIR", "data", _folder,
+        "Folder that holds the log, the embedded database and the admin password.",
+        ("RELAY_PERSIST_DIR", "RELAY_PERSISTER_DIR")),
+    Row("plc_url", "STANDPIPE_PLC_HOST", "https://plc.directory", _url,
+        "URL of the PLC directory, where did:plc documents are looked up.",
+        ("RELAY_PLC_HOST", "ATP_PLC_HOST")),
+    Row("hosts", "STANDPIPE_HOSTS", "", _hosts,
+        "Hosts to read from, added at start: names or URLs such as http://localhost:2583, with commas."),
+    Row("relay_host", "STANDPIPE_RELAY_HOST", "https://bsky.network", _relay_host,
+        "Relay whose listHosts fills an empty host table when no hosts are set. Empty: none.",
+        ("RELAY_HOST",)),
+    Row("allow_insecure_hosts", "STANDPIPE_ALLOW_INSECURE_HOSTS", "false", parse_flag,
+        "Whether hosts without TLS, by IP address or with a port, are taken.",
+        ("RELAY_ALLOW_INSECURE_HOSTS",)),
+    Row("admin_password", "STANDPIPE_ADMIN_PASSWORD", "", _secret,
+        "Password of the user admin. Not set: one is generated into the file admin-password "
+        "of the data folder, mode 0600.",
+        ("RELAY_ADMIN_PASSWORD", "RELAY_ADMIN_KEY"), secret=True),
+    Row("ingest_processes", "STANDPIPE_INGEST_PROCESSES", "2", _count(1, MAX_INGEST_PROCESSES),
+        "Processes that read and verify, each a share of the hosts."),
+    Row("broadcast_processes", "STANDPIPE_BROADCAST_PROCESSES", "1",
+        _count(1, MAX_BROADCAST_PROCESSES), "Processes that serve consumers, all on the public port."),
+    Row("replay_window_s", "STANDPIPE_REPLAY_WINDOW", "72h", parse_duration,
+        "How far back a consumer can replay, as a duration.",
+        ("RELAY_REPLAY_WINDOW", "RELAY_EVENT_PLAYBACK_TTL")),
+    Row("replay_bytes", "STANDPIPE_REPLAY_BYTES", "auto", parse_bytes,
+        "How large the log may grow, such as 500G. auto: 80 % of the disk that is free for it."),
+    Row("default_account_limit", "STANDPIPE_DEFAULT_ACCOUNT_LIMIT", "100", _count(0, 10**9),
+        "Accounts that a newly added host may have.",
+        ("RELAY_DEFAULT_ACCOUNT_LIMIT", "RELAY_DEFAULT_REPO_LIMIT")),
+    Row("trusted_domains", "STANDPIPE_TRUSTED_DOMAINS", "*.host.bsky.network", _domains,
+        "Hosts without an account limit: names, or *.name for all below it, with commas.",
+        ("RELAY_TRUSTED_DOMAINS",)),
+    Row("log_level", "STANDPIPE_LOG_LEVEL", "info", _level,
+        "The least level that is logged: debug, info, warn or error.",
+        ("RELAY_LOG_LEVEL", "GO_LOG_LEVEL", "LOG_LEVEL")),
+    Row("database_url", "STANDPIPE_DATABASE_URL", "", _database,
+        "A PostgreSQL of your own, as postgresql://… Not set: the embedded one is started.",
+        ("DATABASE_URL",), secret=True),
+    Row("postgres_dir", "STANDPIPE_POSTGRES_DIR", "", _folder,
+        "Folder of the embedded database. Not set: postgres in the data folder or, when run as root "
+        "and that cannot be reached by an unprivileged user, a folder in /var/lib/standpipe."),
+    Row("event_loop", "STANDPIPE_EVENT_LOOP", "uvloop", _loop,
+        "The event loop: uvloop, or Python's own asyncio."),
+    Row("metrics_host", "STANDPIPE_METRICS_HOST", "127.0.0.1", _host_part,
+        "Address that the Prometheus ports are bound to.", ("RELAY_METRICS_LISTEN",)),
+    Row("metrics_port", "STANDPIPE_METRICS_PORT", "2471", _port_part,
+        "Prometheus port of persist; broadcast follows from +1, ingest from +33. 0: any free ports.",
+        ("RELAY_METRICS_LISTEN",)),
+    Row("private_port", "STANDPIPE_PRIVATE_PORT", "2600", _count(0, 65535 - MAX_BROADCAST_PROCESSES),
+        "Loopback port of the first broadcaster alone; the others follow. 0: any free ports."),
+)  # fmt: skip
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings of an environment. An empty variable counts as not set.
+
+    Raises:
+        SettingsError: some are wrong; it names every one of them.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for row in TABLE:
+        name, text = _given(row, environ)
+        try:
+            values[row.field] = row.parse(text) if text or row.field == "relay_host" else None
+        except ValueError as error:
+            shown = "" if row.secret else f"={text!r}"
+            problems.append(f"{name}{shown} {error}")
+    if problems:
+        raise SettingsError(problems)
+    values["bind"], values["port"] = values["bind"]
+    values["hosts"] = values["hosts"] or ()
+    return Settings(**values)
+
+
+def unknown_names(environ: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings of ours and are none: most likely typing errors."""
+    known = {row.name for row in TABLE}
+    return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+
+
+def effective_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Every setting by our name, as text, with defaults and aliases resolved and folders absolute.
+
+    Loading the result gives the same Settings in any folder.
+    """
+    given = {row.name: _given(row, environ)[1] for row in TABLE}
+    settings = load_settings(environ)
+    given["STANDPIPE_DATA_DIR"] = str(settings.data_dir)
+    given["STANDPIPE_METRICS_HOST"] = settings.metrics_host
+    given["STANDPIPE_METRICS_PORT"] = str(settings.metrics_port)
+    if settings.postgres_dir is not None:
+        given["STANDPIPE_POSTGRES_DIR"] = str(settings.postgres_dir)
+    return given
+
+
+def _given(row: Row, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The name under which a setting was given, and its text or the default."""
+    # An empty relay_host is a value of its own: no relay is asked.
+    if row.field == "relay_host" and row.name in environ:
+        return row.name, environ[row.name]
+    for name in (row.name, *row.aliases):
+        if environ.get(name):
+            return name, environ[name].strip()
+    return row.name, row.default
