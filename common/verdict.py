@@ -7,6 +7,7 @@ closed, so that a label never carries what a host can choose.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class DropReason(StrEnum):
@@ -46,3 +47,14 @@ class DropReason(StrEnum):
     SIGNATURE_INVALID = "signature_invalid"
     # At the sequencer.
     DUPLICATE = "duplicate"
+
+
+class Drop(NamedTuple):
+    """A message goes no further.
+
+    detail: in words, for the log; never a label. seq: the host's number, 0 when it has none.
+    """
+
+    reason: DropReason
+    detail: str = ""
+    seq: int = 0
