@@ -142,6 +142,38 @@ class Chunk:
         return memoryview(self.raw)[start : self.frames_end]
 
 
+@dataclass(slots=True)
+class Chain:
+    """Where a reader stands in the log, and the one rule for what may come next.
+
+    next_seq: the seq of the next event. crc: of the last chunk, None where it is not known.
+    epoch: of the last chunk.
+    """
+
+    next_seq: int
+    crc: int | None
+    epoch: int
+
+    def follow(self, chunk: Chunk) -> None:
+        """Step over `chunk`: its CRC is right, it begins at the next seq and names the CRC of
+        the chunk before it, and its epoch is no lower. Only a claim may leave numbers out.
+
+        Raises:
+            ChunkError: it does not follow; nothing was changed.
+        """
+        if chunk.prev_crc != self.crc and self.crc is not None:
+            raise ChunkError("a chunk does not name the CRC of the one before it")
+        if chunk.first_seq != self.next_seq and (
+            chunk.kind != ChunkKind.CLAIM or chunk.first_seq < self.next_seq
+        ):
+            raise ChunkError(f"a chunk begins at seq {chunk.first_seq}, not {self.next_seq}")
+        if chunk.epoch < self.epoch:
+            raise ChunkError(f"a chunk of epoch {chunk.epoch} follows one of {self.epoch}")
+        self.next_seq = chunk.first_seq + chunk.count
+        self.crc = chunk.crc
+        self.epoch = chunk.epoch
+
+
 def account_key(did: str) -> bytes:
     """A DID → the 16 bytes that stand for it in a row; they group, they do not identify."""
     return blake2b(did.encode(), digest_size=16).digest()

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from common.chunk import Chunk, Row
+from common.chunk import Chunk
 
 
 class Fenced(Exception):
@@ -41,18 +41,23 @@ class Damaged(Exception):
 class LogWriter(Protocol):
     """The one writer of the log."""
 
-    def claim(self, info: str) -> int:
+    def claim(self, info: str, floor_seq: int = 1) -> int:
         """Repair the tail, raise the epoch, shut earlier writers out; returns the next seq.
+
+        Args:
+            info: what this writer says of itself.
+            floor_seq: no number below it is given; those between are left out for good.
 
         Raises:
             Fenced: another writer holds the log.
             Damaged: the log is broken before its tail.
         """
 
-    def append(self, rows: Sequence[Row], frames: bytes, time_us: int) -> Chunk:
+    def append(self, rows: Sequence[bytes], frames: Sequence[bytes], time_us: int) -> Chunk:
         """Write one chunk behind the last; call order is log order. Not durable before `wait`.
 
-        An empty one is a beat. Rows carry offset and length within `frames`.
+        An empty one is a beat. Rows are packed by common.chunk.ROW, one each, and carry offset
+        and length within the frames, which come in any number of pieces.
 
         Raises:
             Fenced: see there.
@@ -60,11 +65,17 @@ class LogWriter(Protocol):
         """
 
     def wait(self, seq: int) -> None:
-        """Return once everything up to `seq` is durable, and announced to readers as such.
+        """Return once everything up to `seq`, and each beat appended before, is durable and
+        announced to readers as such.
 
         Raises:
+            Fenced: see there; what was appended is not announced.
             OSError: the flush failed; the process must end.
         """
+
+    @property
+    def next_seq(self) -> int:
+        """The seq that the next event gets."""
 
     @property
     def durable_seq(self) -> int:
@@ -84,6 +95,7 @@ class LogReader(Protocol):
         """Chunks from the one that holds `from_seq`; at least one, about `max_bytes` at most.
 
         Empty when `from_seq` lies beyond the durable seq. Chunks without events are left out.
+        Where a claim left numbers out, the first chunk is the next one there is.
 
         Raises:
             Outdated: `from_seq` has left the log.

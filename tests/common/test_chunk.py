@@ -14,6 +14,7 @@ from common.chunk import (
     HEAD,
     MAGIC,
     ROW,
+    Chain,
     Chunk,
     ChunkError,
     ChunkKind,
@@ -212,3 +213,43 @@ def test_the_layout_is_the_documented_one() -> None:
 def test_an_account_key_is_sixteen_bytes_and_tells_accounts_apart() -> None:
     assert len(account_key("did:plc:a")) == 16
     assert account_key("did:plc:a") != account_key("did:plc:b")
+
+
+def test_a_chain_follows_groups_beats_and_claims() -> None:
+    chain = Chain(41, 0xDEADBEEF, 3)
+    first = group()
+    chain.follow(first)
+    beat = encode_chunk(ChunkKind.GROUP, 3, 44, first.crc, 0, [], b"")
+    chain.follow(beat)
+    chain.follow(encode_chunk(ChunkKind.CLAIM, 4, 44, beat.crc, 0, [], b""))
+    assert (chain.next_seq, chain.epoch) == (44, 4)
+
+
+@pytest.mark.parametrize(
+    ("chain", "why"),
+    [
+        pytest.param(Chain(41, 1, 3), "CRC", id="a chunk of another past"),
+        pytest.param(Chain(40, 0xDEADBEEF, 3), "seq", id="a seq left out"),
+        pytest.param(Chain(42, 0xDEADBEEF, 3), "seq", id="a seq given twice"),
+        pytest.param(Chain(41, 0xDEADBEEF, 4), "epoch", id="a writer that was outlived"),
+    ],
+)
+def test_a_chain_refuses(chain: Chain, why: str) -> None:
+    before = (chain.next_seq, chain.crc, chain.epoch)
+    with pytest.raises(ChunkError, match=why):
+        chain.follow(group())
+    assert (chain.next_seq, chain.crc, chain.epoch) == before
+
+
+def test_only_a_claim_may_leave_numbers_out_and_never_go_back() -> None:
+    chain = Chain(41, None, 1)
+    chain.follow(encode_chunk(ChunkKind.CLAIM, 2, 1041, 0, 0, [], b""))
+    assert chain.next_seq == 1041
+    with pytest.raises(ChunkError, match="seq"):
+        chain.follow(encode_chunk(ChunkKind.CLAIM, 3, 1040, chain.crc or 0, 0, [], b""))
+
+
+def test_a_reader_that_begins_in_the_middle_takes_the_first_crc_as_it_is() -> None:
+    chain = Chain(41, None, 0)
+    chain.follow(group())
+    assert chain.crc == group().crc
