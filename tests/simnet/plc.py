@@ -37,7 +37,6 @@ class Directory:
         self.delay_s = 30.0
         self.port = 0
         self._runner: web.AppRunner | None = None
-        self._site: web.TCPSite | None = None
 
     @property
     def url(self) -> str:
@@ -57,7 +56,7 @@ class Directory:
         """Stop listening and cut what is open."""
         if self._runner is not None:
             await self._runner.cleanup()
-            self._runner = self._site = None
+            self._runner = None
 
     async def set_fault(self, fault: DirectoryFault, did: str | None = None) -> None:
         """Misbehave from now on, for one DID or for all; DOWN is for all only."""
@@ -72,11 +71,8 @@ class Directory:
 
     async def _listen(self) -> None:
         assert self._runner is not None
-        self._site = web.TCPSite(self._runner, "127.0.0.1", self.port)
-        await self._site.start()
-        server = self._site._server
-        assert isinstance(server, asyncio.Server)
-        self.port = server.sockets[0].getsockname()[1]
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        self.port = self._runner.addresses[0][1]
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.json_response({"version": "simnet"})
