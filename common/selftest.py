@@ -18,7 +18,6 @@ from typing import Final
 import zmq
 
 from common.paths import Paths
-from common.settings import Settings
 
 _TIMEOUT_S: Final = 5.0
 
@@ -27,7 +26,7 @@ class Failed(Exception):
     """A primitive does not work; the message names it and says why."""
 
 
-def require(settings: Settings, paths: Paths) -> None:
+def require(paths: Paths) -> None:
     """Check everything.
 
     Raises:

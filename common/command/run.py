@@ -1,0 +1,99 @@
+"""How does `standpipe run` become a running relay?
+
+    settings ─▶ preflight ─▶ process table in run/ ─▶ exec supervisord, in the foreground
+
+supervisord takes this process's place, so signals, exit code and parenthood need no go-between.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from common.command import preflight, table
+from common.paths import Paths
+from common.process import EXIT_FAULT, EXIT_SETTINGS
+from common.settings import SettingsError, effective_environment, load_settings, unknown_names
+from common.telemetry import setup_logging
+
+PROJECT: Final = Path(__file__).resolve().parent.parent.parent
+"""The folder with the stages and supervisord.conf."""
+
+
+def run() -> int:
+    """Check and start; returns only when refused: the exit code."""
+    try:
+        settings = load_settings(os.environ)
+    except SettingsError as error:
+        for problem in error.problems:
+            _say(problem)
+        return EXIT_SETTINGS
+    log = setup_logging("run", settings.log_level)
+    for name in unknown_names(os.environ):
+        log.warning("unknown setting", extra={"fields": {"name": name}})
+    paths = Paths.of(settings)
+    source = PROJECT / "supervisord.conf"
+    try:
+        held = preflight.check(settings, paths, log)
+        text = table.render(
+            source.read_text(), settings, paths, table.Place(PROJECT, Path(sys.executable))
+        )
+        config = paths.run_dir / "supervisord.conf"
+        config.write_text(text)
+        _remove_stale(paths)
+    except (preflight.Refused, table.TableError, OSError) as error:
+        _say(str(error))
+        return EXIT_FAULT
+    environment = dict(os.environ)
+    environment.update(effective_environment(os.environ))
+    # So that nobody below reads an alias that says something else.
+    environment["PYTHONUNBUFFERED"] = "1"
+    log.info("starting", extra={"fields": {
+        "port": settings.port, "data_dir": str(paths.data_dir),
+        "ingest": settings.ingest_processes, "broadcast": settings.broadcast_processes,
+        "database": "embedded" if settings.database_url is None else "DATABASE_URL"}})  # fmt: skip
+    sys.stdout.flush()
+    for fd in (1, 2):
+        _make_reopenable(fd)
+    for lock in held:
+        os.set_inheritable(lock.fd, True)  # noqa: FBT003 - the library's own signature
+    os.chdir(PROJECT)
+    command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)]
+    os.execve(command[0], command, environment)
+
+
+_CAT: Final = ("sh", "-c", "trap '' HUP INT TERM; exec cat")
+"""Copies standard input; a service manager signals everybody, and it must outlive the drain."""
+
+
+def _make_reopenable(fd: int) -> None:
+    """See that supervisord can open /dev/stdout and /dev/stderr by name and all lines survive.
+
+    A socket (a journal's) cannot be opened by name: a small `cat` stands between. A file is opened
+    once more by name, so everybody has to append.
+    """
+    kind = os.fstat(fd).st_mode
+    if stat.S_ISSOCK(kind):
+        with subprocess.Popen(_CAT, stdin=subprocess.PIPE, stdout=fd) as cat:
+            assert cat.stdin is not None
+            os.dup2(cat.stdin.fileno(), fd)
+            cat.stdin.close()
+            # It ends by itself when the last process that writes into the pipe has ended.
+            cat.returncode = 0
+    elif stat.S_ISREG(kind):
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
+
+
+def _remove_stale(paths: Paths) -> None:
+    """Remove what processes that were killed have left in run/; we hold the folder's lock."""
+    for path in paths.run_dir.glob("*.json"):
+        path.unlink(missing_ok=True)
+
+
+def _say(problem: str) -> None:
+    print(f"standpipe: {problem}", file=sys.stderr)  # noqa: T201 - the command's own voice

@@ -1,0 +1,120 @@
+"""What is each process of a relay doing? Asks supervisord, the run files, the Prometheus ports."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import urllib.request
+import xmlrpc.client
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+from supervisor.xmlrpc import SupervisorTransport
+
+from common import locks
+from common.command import report
+from common.paths import Paths
+from common.process import EXIT_FAULT, EXIT_SETTINGS
+from common.settings import SettingsError, load_settings
+
+_TIMEOUT_S: Final = 3.0
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
+
+
+def status(*, as_json: bool) -> int:
+    """Print the state of the relay in the data folder; returns the exit code."""
+    try:
+        settings = load_settings(os.environ)
+    except SettingsError as error:
+        for problem in error.problems:
+            print(f"standpipe: {problem}", file=sys.stderr)  # noqa: T201 - the command's own voice
+        return EXIT_SETTINGS
+    found = gather(Paths.of(settings), settings.port)
+    text = orjson.dumps(report.as_value(found)).decode() if as_json else report.as_text(found)
+    print(text)  # noqa: T201 - the command's own voice
+    return 0 if found.up else EXIT_FAULT
+
+
+def gather(paths: Paths, port: int) -> report.Relay:
+    """Everything that can be found out about the relay in one data folder, now."""
+    now_s = time.time()
+    problem: str | None = None
+    states: list[dict[str, Any]] = []
+    try:
+        states = _ask_supervisor(paths.supervisor_socket)
+    except (OSError, xmlrpc.client.Error) as error:
+        problem = f"no supervisord answers at {paths.supervisor_socket}: {error}"
+    files = _run_files(paths.run_dir)
+    processes = []
+    for state in states:
+        name = state["name"]
+        up_s = now_s - state["start"] if state["pid"] else 0.0
+        file = files.pop(name, {})
+        processes.append(
+            report.Process(name, state["statename"].lower(), state["pid"], up_s,
+                           *_numbers(file, state["pid"]))
+        )  # fmt: skip
+    # Without our supervisord, whoever has left a run file and is still there.
+    for name, file in sorted(files.items()):
+        if Path(f"/proc/{file['pid']}").exists():
+            processes.append(
+                report.Process(name, "running", file["pid"], now_s - file["started_s"],
+                               *_numbers(file, file["pid"]))
+            )  # fmt: skip
+    owner = locks.owner_of(paths.lock_file)
+    return report.Relay(str(paths.data_dir), port, owner, problem, processes)
+
+
+def _ask_supervisor(path: Path) -> list[dict[str, Any]]:
+    """supervisord's process list.
+
+    Raises:
+        OSError, xmlrpc.client.Error: it does not answer.
+    """
+    if not path.exists():
+        raise FileNotFoundError("there is no such socket")
+    transport = SupervisorTransport(None, None, serverurl=f"unix://{path}")
+    try:
+        # The address is not used: the transport speaks over the Unix socket.
+        proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+        listed: Any = proxy.supervisor.getAllProcessInfo()
+        return list(listed)
+    finally:
+        transport.close()
+
+
+def _run_files(folder: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    for path in folder.glob("*.json"):
+        try:
+            found[path.stem] = orjson.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue  # It ended just now.
+    return found
+
+
+def _numbers(file: dict[str, Any], pid: int) -> tuple[report.Numbers | None, str | None]:
+    """A process's numbers, or why there are none; neither for one that publishes none."""
+    if file.get("pid") != pid:
+        return None, None
+    host = _ANY_ADDRESS.get(file["metrics_host"], file["metrics_host"])
+    host = f"[{host}]" if ":" in host else host
+    # By name, so that no high-water mark is taken away from Prometheus.
+    query = urlencode([("name[]", name) for name in report.WANTED])
+    try:
+        with urllib.request.urlopen(  # noqa: S310 - http, by construction
+            f"http://{host}:{file['metrics_port']}/metrics?{query}", timeout=_TIMEOUT_S
+        ) as answer:
+            text = answer.read().decode()
+    except (OSError, ValueError) as error:
+        return None, f"its Prometheus port does not answer: {error}"
+    numbers: report.Numbers = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            label = next(iter(sample.labels.values()), "")
+            numbers.setdefault(sample.name, {})[label] = sample.value
+    return numbers, None
