@@ -15,7 +15,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
-from common.chunk import HEAD, Chain, Chunk, ChunkError, Head, decode_chunk, peek_head
+from common.chunk import HEAD, Chain, Chunk, ChunkError, ChunkKind, Head, decode_chunk, peek_head
 from common.log import Damaged, Outdated
 from common.segment_files import (
     HEAD_NAME,
@@ -73,6 +73,8 @@ class _Segment:
             head = self.head_at(self.end_offset)
             if head is None:
                 return
+            if head.first_seq != self.end_seq and head.kind != ChunkKind.CLAIM:
+                raise self.damaged(self.end_offset, f"seq {head.first_seq}, not {self.end_seq}")
             if not self.offsets or self.end_offset >= self.offsets[-1] + INDEX_GRAIN_BYTES:
                 self.seqs.append(head.first_seq)
                 self.offsets.append(self.end_offset)
@@ -235,7 +237,8 @@ class SegmentReader:
             if head is None or head.first_seq + head.events > from_seq:
                 break
             offset += head.length
-        first_seq = head.first_seq if head else from_seq
+        # A damaged head may claim any seq: only what is checked below moves the chain.
+        first_seq = min(head.first_seq, from_seq) if head else from_seq
         return segment, offset, Chain(first_seq, None, 0)
 
     def _read(self, from_seq: int, durable_seq: int, max_bytes: int) -> list[Chunk]:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
+import shutil
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
-from common.log import LogReader, LogWriter
-from common.segment_files import LOCK_NAME
+import pytest
+
+from common.chunk import decode_chunk
+from common.log import Damaged, Fenced, LogReader, LogWriter
+from common.segment_files import HEAD_NAME, LOCK_NAME, HeadFile, list_segments, segment_path
 from common.segments import SegmentReader
-from persist.segment_log import SegmentLog
-from tests.log_contract import TIME_US, LogContract
+from persist.disk import Disk
+from persist.segment_log import SKIPPED_AFTER_LOSS, SegmentLog
+from tests.log_contract import TIME_US, LogContract, event, events, pack, read_all, write
+from tests.persist.disks import ForgetfulDisk, FullDisk, RecordingDisk
 
 
-def small(place: Path) -> SegmentLog:
+def small(place: Path, disk: Disk | None = None) -> SegmentLog:
     """A log that rolls about each 4 kB."""
-    return SegmentLog(place, segment_bytes=4096, now=lambda: TIME_US / 1e6 - 1)
+    return SegmentLog(place, disk=disk, segment_bytes=4096, now=lambda: TIME_US / 1e6 - 1)
+
+
+def crash(log: LogWriter) -> None:
+    """Let go of descriptors, as the system does for a dead process; nothing is flushed."""
+    assert isinstance(log, SegmentLog)
+    log._release()
 
 
 class TestSegmentLog(LogContract):
@@ -27,8 +44,387 @@ class TestSegmentLog(LogContract):
         return SegmentReader(place)
 
     def crash(self, log: LogWriter) -> None:
-        assert isinstance(log, SegmentLog)
-        log._release()
+        crash(log)
 
     def lose_lock(self, place: Path) -> None:
         os.unlink(place / LOCK_NAME)
+
+
+def filled(place: Path, groups: tuple[int, ...], disk: Disk | None = None) -> SegmentLog:
+    log = small(place, disk)
+    log.claim("first")
+    for count in groups:
+        write(log, count)
+    return log
+
+
+def last_segment(place: Path) -> Path:
+    return segment_path(place, list_segments(place)[-1])
+
+
+def everything(place: Path, from_seq: int = 1) -> list[tuple[int, bytes]]:
+    with closing(SegmentReader(place)) as reader:
+        return read_all(reader, from_seq)
+
+
+def numbered(*seqs: int) -> list[tuple[int, bytes]]:
+    return [(seq, event(seq)) for seq in seqs]
+
+
+def set_announced(place: Path, durable_seq: int) -> None:
+    """What the head file says, as of an earlier moment: a power cut leaves it behind the log."""
+    head = HeadFile(place / HEAD_NAME, writable=True)
+    head.durable_seq = durable_seq
+    head.close()
+
+
+# --- torn tails ---
+
+
+def test_a_tail_torn_at_any_byte_is_cut_and_its_numbers_are_given_again(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    log = filled(whole, (2, 1))
+    size = last_segment(whole).stat().st_size
+    frames = [event(4), event(5)]
+    log.append(pack(frames), frames, TIME_US)
+    crash(log)
+    torn = tmp_path / "torn"
+    for cut in range(size, last_segment(whole).stat().st_size):
+        shutil.copytree(whole, torn)
+        os.truncate(last_segment(torn), cut)
+        with closing(small(torn)) as log:
+            assert log.claim("again") == 4
+            write(log, 1)
+        assert everything(torn) == numbered(1, 2, 3, 4)
+        shutil.rmtree(torn)
+
+
+def test_a_chunk_of_which_only_later_pages_reached_the_disk_is_cut(tmp_path: Path) -> None:
+    log = filled(tmp_path, (2, 1))
+    start = last_segment(tmp_path).stat().st_size
+    frames = [event(4, 900)]
+    log.append(pack(frames), frames, TIME_US)
+    crash(log)
+    data = bytearray(last_segment(tmp_path).read_bytes())
+    data[start : start + 512] = bytes(512)
+    last_segment(tmp_path).write_bytes(data)
+    with closing(small(tmp_path)) as log:
+        assert log.claim("again") == 4
+
+
+def test_what_was_written_but_not_announced_is_kept_when_it_is_whole(tmp_path: Path) -> None:
+    log = filled(tmp_path, (2,))
+    frames = [event(3)]
+    log.append(pack(frames), frames, TIME_US)
+    crash(log)
+    with closing(SegmentReader(tmp_path)) as reader:
+        assert reader.durable_seq == 2
+        with closing(small(tmp_path)) as log:
+            assert log.claim("again") == 4
+        assert reader.durable_seq == 3
+        assert read_all(reader) == numbered(1, 2, 3)
+
+
+def test_an_unannounced_tail_is_written_again_and_synced_before_the_claim(tmp_path: Path) -> None:
+    # A failed flush leaves pages that look clean and are not on disk.
+    log = filled(tmp_path, (2,))
+    end = last_segment(tmp_path).stat().st_size
+    frames = [event(3)]
+    chunk = log.append(pack(frames), frames, TIME_US)
+    crash(log)
+    disk = RecordingDisk()
+    with closing(small(tmp_path, disk)) as log:
+        log.claim("again")
+    name = last_segment(tmp_path).name
+    asked = [call for call in disk.asked if call != ("sync_folder",)]
+    assert asked[:3] == [("open", name), ("write", end, len(chunk.raw)), ("sync",)]
+    # The claim comes behind it, and is flushed by itself.
+    assert asked[3][:2] == ("write", end + len(chunk.raw))
+    assert asked[4] == ("sync",)
+
+
+def test_a_crash_between_roll_and_first_chunk_continues(tmp_path: Path) -> None:
+    log = filled(tmp_path, (2,))
+    log._roll()
+    crash(log)
+    assert last_segment(tmp_path).stat().st_size == 0
+    for expected in (3, 4):
+        with closing(small(tmp_path)) as log:
+            assert log.claim("again") == expected
+            write(log, 1)
+    assert everything(tmp_path) == numbered(1, 2, 3, 4)
+
+
+def test_a_torn_first_chunk_of_a_new_segment_is_cut(tmp_path: Path) -> None:
+    log = filled(tmp_path, (2,))
+    log._roll()
+    frames = [event(3)]
+    log.append(pack(frames), frames, TIME_US)
+    crash(log)
+    os.truncate(last_segment(tmp_path), 60)
+    with closing(small(tmp_path)) as log:
+        assert log.claim("again") == 3
+        write(log, 1)
+    assert everything(tmp_path) == numbered(1, 2, 3)
+
+
+def test_a_first_start_that_was_cut_short_is_no_loss(tmp_path: Path) -> None:
+    disk = RecordingDisk()
+    disk.fails["write"] = errno.EIO
+    log = small(tmp_path, disk)
+    with pytest.raises(OSError, match="Input/output"):
+        log.claim("first")
+    crash(log)
+    with closing(small(tmp_path)) as log:
+        assert log.claim("again") == 1
+        write(log, 1)
+    assert everything(tmp_path) == numbered(1)
+
+
+# --- losses and damage ---
+
+
+def test_numbers_that_were_announced_and_lost_are_never_given_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = filled(tmp_path, (2, 3))
+    log.close()
+    segment = last_segment(tmp_path)
+    os.truncate(segment, segment.stat().st_size - 1)
+    with closing(small(tmp_path)) as log:
+        assert log.claim("again") == 5 + SKIPPED_AFTER_LOSS
+        write(log, 1)
+    assert "lost what had been announced" in caplog.text
+    assert everything(tmp_path) == [*numbered(1, 2), *numbered(5 + SKIPPED_AFTER_LOSS)]
+
+
+def test_an_emptied_log_does_not_begin_again_at_one(tmp_path: Path) -> None:
+    filled(tmp_path, (2, 3)).close()
+    last_segment(tmp_path).unlink()
+    with closing(small(tmp_path)) as log:
+        assert log.claim("again") == 5 + SKIPPED_AFTER_LOSS
+
+
+def test_a_flipped_bit_before_the_tail_is_damage_that_is_told_by_place(tmp_path: Path) -> None:
+    log = small(tmp_path)
+    log.claim("first")
+    start = last_segment(tmp_path).stat().st_size
+    write(log, 2)
+    end = last_segment(tmp_path).stat().st_size
+    write(log, 1)
+    log.close()
+    whole = last_segment(tmp_path).read_bytes()
+    for at in range(start, end, 3):
+        data = bytearray(whole)
+        data[at] ^= 0x10
+        last_segment(tmp_path).write_bytes(data)
+        with closing(small(tmp_path)) as log, pytest.raises(Damaged, match=f"byte {start}:"):
+            log.claim("again")
+        # And a reader meets it too, at the chunk itself or at the one behind it.
+        with closing(SegmentReader(tmp_path)) as reader, pytest.raises(Damaged, match=r"\.seg"):
+            read_all(reader, 1)
+
+
+def test_damage_is_found_even_when_the_head_file_is_behind(tmp_path: Path) -> None:
+    # A power cut may leave the head file behind the log; whole chunks behind still tell.
+    filled(tmp_path, (2, 1, 1)).close()
+    data = bytearray(last_segment(tmp_path).read_bytes())
+    at = data.index(b"<2>")
+    data[at] ^= 1
+    last_segment(tmp_path).write_bytes(data)
+    set_announced(tmp_path, 0)
+    with closing(small(tmp_path)) as log, pytest.raises(Damaged):
+        log.claim("again")
+
+
+def test_bytes_of_an_event_that_look_like_a_chunk_do_not_turn_a_crash_into_damage(
+    tmp_path: Path,
+) -> None:
+    other = tmp_path / "other"
+    bait = write(filled(other, (40,)), 1).raw
+    place = tmp_path / "log"
+    log = filled(place, (2,))
+    end = last_segment(place).stat().st_size
+    frame = bait + b"." * 100
+    log.append(pack([frame]), [frame], TIME_US)
+    crash(log)
+    for at, cut in ((0, 50), (40, 10), (0, 10)):
+        torn = tmp_path / f"torn{at}-{cut}"
+        shutil.copytree(place, torn)
+        data = bytearray(last_segment(torn).read_bytes()[:-cut])
+        data[end + at : end + at + 8] = bytes(8)
+        last_segment(torn).write_bytes(data)
+        with closing(small(torn)) as log:
+            assert log.claim("again") == 3
+
+
+def test_a_missing_segment_is_damage(tmp_path: Path) -> None:
+    log = filled(tmp_path, (40, 40, 40))
+    log.close()
+    bases = list_segments(tmp_path)
+    assert len(bases) == 3
+    segment_path(tmp_path, bases[1]).unlink()
+    with closing(SegmentReader(tmp_path)) as reader:
+        with pytest.raises(Damaged):
+            read_all(reader)
+        assert events(reader.read(bases[2], 1))[0][0] == bases[2]
+
+
+def test_damage_in_a_sealed_segment_is_found_by_its_reader(tmp_path: Path) -> None:
+    log = filled(tmp_path, (40, 40, 40))
+    log.close()
+    path = segment_path(tmp_path, list_segments(tmp_path)[1])
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    with closing(SegmentReader(tmp_path)) as reader, pytest.raises(Damaged, match=path.name):
+        read_all(reader)
+
+
+# --- failures while running ---
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+def test_after_a_failure_nothing_is_announced_and_nothing_more_is_written(
+    tmp_path: Path, call: str
+) -> None:
+    disk = RecordingDisk()
+    log = filled(tmp_path, (2,), disk)
+    disk.fails[call] = errno.EIO
+    with pytest.raises(OSError, match="Input/output"):
+        write(log, 1)
+    disk.fails.clear()
+    for again in (lambda: write(log, 1), lambda: log.wait(2)):
+        with pytest.raises(Fenced):
+            again()
+    with closing(SegmentReader(tmp_path)) as reader:
+        assert (log.durable_seq, reader.durable_seq) == (2, 2)
+    log.close()
+    with closing(small(tmp_path)) as log:
+        # What reached the file whole stays, what did not is cut; either way nothing is given twice.
+        assert log.claim("again") == (4 if call == "sync" else 3)
+
+
+def test_a_roll_that_fails_ends_the_writer(tmp_path: Path) -> None:
+    disk = RecordingDisk()
+    log = filled(tmp_path, (40,), disk)
+    disk.fails["create"] = errno.ENOSPC
+    with pytest.raises(OSError, match="No space"):
+        write(log, 40)
+    with pytest.raises(Fenced):
+        write(log, 1)
+    log.close()
+    with closing(small(tmp_path)) as log:
+        assert log.claim("again") == 41
+
+
+@pytest.mark.parametrize("room", [0, 1, 47, 48, 49, 200])
+def test_a_disk_that_fills_within_a_chunk_loses_nothing_announced(
+    tmp_path: Path, room: int
+) -> None:
+    disk = FullDisk(10_000)
+    log = filled(tmp_path, (2,), disk)
+    disk.room = room
+    with pytest.raises(OSError, match="No space"):
+        write(log, 5)
+    log.close()
+    with closing(small(tmp_path)) as log:
+        assert log.claim("again") == 3
+        write(log, 1)
+    assert everything(tmp_path) == numbered(1, 2, 3)
+
+
+def test_the_real_disk_tells_when_a_file_cannot_grow(tmp_path: Path) -> None:
+    # RLIMIT_FSIZE gives a short write first, as a full disk does; in a process of its own.
+    code = (
+        "import signal, resource, pathlib, sys\n"
+        "from tests.persist.test_segment_log import small, write\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "log = small(pathlib.Path(sys.argv[1])); log.claim('first')\n"
+        "write(log, 2)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (log.size_bytes + 60, -1))\n"
+        "write(log, 2)\n"
+    )
+    assert resource.RLIMIT_FSIZE
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "OSError: [Errno 27] File too large" in done.stderr
+    with closing(small(tmp_path)) as log:
+        assert log.claim("again") == 3
+
+
+def test_power_cut_takes_nothing_that_was_announced(tmp_path: Path) -> None:
+    disk = ForgetfulDisk()
+    log = filled(tmp_path, (2, 40, 40), disk)
+    frames = [event(83)]
+    log.append(pack(frames), frames, TIME_US)
+    disk.power_cut()
+    crash(log)
+    disk = ForgetfulDisk()
+    log = small(tmp_path, disk)
+    assert log.claim("again") == 83
+    # The claim itself is on disk before it returns.
+    disk.power_cut()
+    crash(log)
+    data = last_segment(tmp_path).read_bytes()
+    assert decode_chunk(data, data.rindex(b"SPLC")).info == b"again"
+    assert everything(tmp_path) == numbered(*range(1, 83))
+
+
+def test_a_name_is_on_disk_before_anything_in_its_file_is_durable(tmp_path: Path) -> None:
+    disk = RecordingDisk()
+    log = filled(tmp_path, (40, 40), disk)
+    log.close()
+    name = last_segment(tmp_path).name
+    begun = disk.asked.index(("create", name))
+    assert disk.asked[begun - 1] == ("sync",)
+    assert disk.asked[begun + 1] == ("sync_folder",)
+    assert [call[0] for call in disk.asked[begun + 2 :]] == ["write", "sync"]
+
+
+def test_retention_tells_readers_before_it_removes_a_file(tmp_path: Path) -> None:
+    class Watching(RecordingDisk):
+        def remove(self, path: Path) -> None:
+            with closing(SegmentReader(tmp_path)) as reader:
+                seen.append(reader.oldest_seq > int(path.stem))
+            super().remove(path)
+
+    seen: list[bool] = []
+    log = filled(tmp_path, (40, 40, 40), Watching())
+    assert log.retain(0, 1e9, TIME_US / 1e6) == 2
+    log.close()
+    assert seen == [True, True]
+
+
+def test_the_age_of_a_segment_sealed_before_a_restart_is_that_of_its_last_event(
+    tmp_path: Path,
+) -> None:
+    log = small(tmp_path)
+    log.claim("first")
+    write(log, 40)
+    # Beats long after the last event: they do not keep it.
+    for second in range(1, 30):
+        write(log, 0, time_us=TIME_US + second * 1_000_000)
+    write(log, 40, time_us=TIME_US + 30_000_000)
+    log.close()
+    with closing(small(tmp_path)) as log:
+        log.claim("again")
+        assert log.retain(2**60, 10.0, TIME_US / 1e6 + 9) == 0
+        assert log.retain(2**60, 10.0, TIME_US / 1e6 + 11) == 1
+
+
+def test_a_segment_is_rolled_by_chunks_too_but_never_while_it_has_no_event(
+    tmp_path: Path,
+) -> None:
+    log = SegmentLog(tmp_path, segment_chunks=4)
+    log.claim("first")
+    for _ in range(10):
+        write(log, 0)
+    assert list_segments(tmp_path) == [1]
+    for _ in range(9):
+        write(log, 1)
+    log.close()
+    assert list_segments(tmp_path) == [1, 2, 6]
+    assert everything(tmp_path) == numbered(*range(1, 10))
