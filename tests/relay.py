@@ -6,6 +6,8 @@ PostgreSQL, real processes. Every wait has a condition and a deadline.
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -120,7 +122,7 @@ class Relay:
             self.environ.setdefault("STANDPIPE_EVENT_LOOP", os.environ["STANDPIPE_EVENT_LOOP"])
         self.output = folder / "output.jsonl"
         self.process: subprocess.Popen[bytes] | None = None
-        self._seen: set[int] = set()
+        self.seen: set[int] = set()
 
     @property
     def stream_url(self) -> str:
@@ -133,7 +135,12 @@ class Relay:
         return f"http://127.0.0.1:{self.port}"
 
     def spawn(self) -> None:
-        """Start `standpipe run`, without waiting for anything."""
+        """Start `standpipe run`, without waiting for anything.
+
+        It is told to end when the thread that calls this ends, so that even a killed test run
+        leaves no relay behind.
+        """
+        prctl = ctypes.CDLL(None).prctl
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "common.command", "run"],
@@ -143,6 +150,7 @@ class Relay:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                preexec_fn=lambda: prctl(1, signal.SIGTERM, 0, 0, 0),  # noqa: PLW1509 PR_SET_PDEATHSIG
             )
 
     def start(self) -> Self:
@@ -162,7 +170,7 @@ class Relay:
             assert self.process is not None
             if self.process.poll() is not None:
                 raise RuntimeError(f"the relay ended with {self.process.returncode}: {self.tail()}")
-            self._seen.update(children_of(self.process.pid))
+            self.seen.update(children_of(self.process.pid))
             return self.get("/_health")[0] == 200
 
         try:
@@ -243,10 +251,10 @@ class Relay:
         """
         assert self.process is not None
         if self.process.poll() is None:
-            self._seen.update(children_of(self.process.pid))
+            self.seen.update(children_of(self.process.pid))
             self.process.terminate()
         code = self.process.wait(STOP_S)
-        wait_for("every process to end", lambda: not any(map(alive, self._seen)), STOP_S)
+        wait_for("every process to end", lambda: not any(map(alive, self.seen)), STOP_S)
         return code
 
     def __enter__(self) -> Self:
@@ -266,13 +274,32 @@ class Relay:
         """End it whatever happened, and remove its folder."""
         self._end()
 
+    async def __aenter__(self) -> Self:
+        """Start it, while the loop goes on (its hosts may live there)."""
+        self.spawn()
+        try:
+            await asyncio.to_thread(self.wait_healthy)
+        except BaseException:
+            await asyncio.to_thread(self._end)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """As `__exit__`, while the loop goes on."""
+        await asyncio.to_thread(self._end)
+
     def _end(self) -> None:
         try:
             if self.process is not None and self.process.poll() is None:
                 self.stop()
         finally:
             if self.process is not None:
-                for pid in [*self._seen, *children_of(self.process.pid), self.process.pid]:
+                for pid in [*self.seen, *children_of(self.process.pid), self.process.pid]:
                     if alive(pid):
                         os.kill(pid, signal.SIGKILL)
                 self.process.wait(STOP_S)

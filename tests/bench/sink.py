@@ -66,17 +66,17 @@ class Consumer:
                 at += step
                 continue
             need = 2
-            if len(self._head) >= 2:  # noqa: PLR2004
+            if len(self._head) >= 2:
                 need = {126: 4, 127: 10}.get(self._head[1], 2)
             if len(self._head) < need:
                 step = min(need - len(self._head), count - at)
                 self._head += bytes(view[at : at + step])
                 at += step
-            if len(self._head) >= 2:  # noqa: PLR2004
+            if len(self._head) >= 2:
                 need = {126: 4, 127: 10}.get(self._head[1], 2)
                 if len(self._head) == need:
                     self._left = int.from_bytes(self._head[2:], "big") or self._head[1]
-                    self.frames += self._head[0] == 0x82  # noqa: PLR2004 - binary, final
+                    self.frames += self._head[0] == 0x82
                     self._head = b""
 
 

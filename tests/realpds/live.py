@@ -15,9 +15,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from pathlib import Path
 from typing import Any, Final
@@ -103,7 +105,7 @@ def run(installation: Path, out: Path, *, seconds: int, rate: float, accounts: i
                     ],
                     cwd=installation, stdout=output, stderr=output, check=False,
                 ).returncode  # fmt: skip
-            numbers = {}
+            numbers: dict[str, float] = {}
             for member in range(2):
                 for key, value in relay.metrics(f"ingest-{member}").items():
                     if key.startswith(("standpipe_received", "standpipe_forw", "standpipe_drop")):
@@ -116,8 +118,8 @@ def run(installation: Path, out: Path, *, seconds: int, rate: float, accounts: i
                     process.wait(10)
                 except subprocess.TimeoutExpired:
                     process.kill()
-    for name in verdicts:
-        print(f"--- {name}: exit {verdicts[name]}")
+    for name, code in verdicts.items():
+        print(f"--- {name}: exit {code}")
         print("\n".join((out / f"{name}.txt").read_text().splitlines()[-25:]))
     print(f"--- relay: durable seq {head:.0f}")
     print("\n".join(f"{key} {value:.0f}" for key, value in sorted(numbers.items()) if value))
@@ -126,8 +128,6 @@ def run(installation: Path, out: Path, *, seconds: int, rate: float, accounts: i
 
 def relay_head_at_rest(relay: Relay) -> float:
     """Wait until the durable seq has stood still for a while; that seq."""
-    import time  # noqa: PLC0415
-
     last, since = -1.0, time.monotonic()
     while time.monotonic() - since < IDLE_S:
         head = relay.metrics("persist")["standpipe_durable_seq"]
@@ -139,12 +139,10 @@ def relay_head_at_rest(relay: Relay) -> float:
 
 def free_port_pair() -> int:
     """The first of two neighbouring free ports."""
-    return wait_for("two free ports", lambda: _pair(), 10)
+    return wait_for("two free ports", _pair, 10)
 
 
 def _pair() -> int | None:
-    import socket  # noqa: PLC0415
-
     first = free_port()
     with socket.socket() as probe:
         try:

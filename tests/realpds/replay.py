@@ -8,7 +8,7 @@ was said under the old one, as it had then.
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import gzip
 import io
 import json
@@ -209,4 +209,4 @@ class Replay:
 
 
 def _unix(text: str) -> float:
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    return dt.datetime.fromisoformat(text).timestamp()

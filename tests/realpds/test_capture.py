@@ -26,7 +26,11 @@ def permitted_drops(frames: list[Said]) -> dict[tuple[int, int], str]:
             for said in frames:
                 if said.did != did:
                     continue
-                if said.host == new and said.kind == "#sync" and said.payload["rev"] == operation["rev"]:
+                if (
+                    said.host == new
+                    and said.kind == "#sync"
+                    and said.payload["rev"] == operation["rev"]
+                ):
                     # The imported head is not signed again: the old host's key, an inner rev of old.
                     drops[said.host, said.seq] = "the sync after a migration"
                 if said.host == old and said.kind == "#account" and not said.payload["active"]:
@@ -51,7 +55,7 @@ async def relayed() -> tuple[list[Said], list[bytes], dict[str, float]]:
             hosts=replay.host_urls,
             environ={"STANDPIPE_INGEST_PROCESSES": "1"},
         )
-        with relay:
+        async with relay:
             received: list[bytes] = []
             grown = asyncio.Condition()
 
@@ -98,5 +102,3 @@ def test_what_real_hosts_said_comes_out_unchanged(
         got.setdefault(payload.get("repo") or payload["did"], []).append((kind, payload))
     assert got == wanted
     assert numbers['standpipe_dropped_total{reason="host_not_authoritative"}'] == 2
-
-
