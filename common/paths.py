@@ -36,8 +36,8 @@ class PathError(OSError):
 def private_temp_dir() -> Path:
     """This user's folder in the temp dir: short, and mode 0700; not yet made."""
     base = Path(tempfile.gettempdir())
-    if len(os.fsencode(base)) > 40:  # noqa: PLR2004 - leaves room for what follows
-        base = Path("/tmp")  # noqa: S108 - its own mode and owner are checked in make_private
+    if len(os.fsencode(base)) > 40:
+        base = Path("/tmp")  # noqa: S108 - owner and mode are checked in make_private
     return base / f"standpipe-{os.geteuid()}"
 
 

@@ -27,7 +27,6 @@ from typing import Final
 from common import locks, place
 from common.paths import Paths, make_private, private_temp_dir
 from common.process import (
-    EXIT_FAULT,
     EXIT_SETTINGS,
     SAY_AGAIN_S,
     Fault,
@@ -92,7 +91,7 @@ def main() -> int:
         settings = load_settings(os.environ)
     except SettingsError as error:
         for problem in error.problems:
-            print(f"postgres: {problem}", file=sys.stderr)
+            sys.stderr.write(f"postgres: {problem}\n")
         return EXIT_SETTINGS
     log = setup_logging("postgres", settings.log_level)
     if settings.database_url is not None:

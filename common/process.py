@@ -219,7 +219,9 @@ def _begin_drain(log: logging.Logger, number: int) -> None:
 
 
 def _give_up(log: logging.Logger) -> None:
-    log.error("the drain took too long, ending now", extra={"fields": {"limit_s": DRAIN_DEADLINE_S}})
+    log.error(
+        "the drain took too long, ending now", extra={"fields": {"limit_s": DRAIN_DEADLINE_S}}
+    )
     sys.stdout.flush()
     os._exit(EXIT_FAULT)
 
@@ -235,7 +237,7 @@ def _run(stage: str, body: Callable[[_Base, threading.Event], None]) -> int:
         _check_members(stage, arguments.member, arguments.members, settings)
     except SettingsError as error:
         for problem in error.problems:
-            print(f"{stage}: {problem}", file=sys.stderr)
+            sys.stderr.write(f"{stage}: {problem}\n")
         return EXIT_SETTINGS
     name = stage if stage == "persist" else f"{stage}-{arguments.member}"
     log = setup_logging(name, settings.log_level)
@@ -291,10 +293,11 @@ def _check_members(stage: str, member: int, members: int | None, settings: Setti
     count = wanted.get(stage, 1)
     name = f"STANDPIPE_{stage.upper()}_PROCESSES"
     if members is not None and members != count:
-        raise SettingsError(
-            [f"{name}={count}, but the process table starts {members}: use `standpipe run`, "
-             f"or change numprocs in supervisord.conf"]
-        )  # fmt: skip
+        problem = (
+            f"{name}={count}, but the process table starts {members}: use `standpipe run`, "
+            f"or change numprocs in supervisord.conf"
+        )
+        raise SettingsError([problem])
     if not 0 <= member < count:
         raise SettingsError([f"--member {member} is none of the {count} of {name}"])
 

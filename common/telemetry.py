@@ -61,9 +61,7 @@ def histogram(
     return _once(Histogram, name, sentence, labels, buckets=buckets)
 
 
-def _once(
-    make: type[_M], name: str, sentence: str, labels: Sequence[str], **more: object
-) -> _M:
+def _once(make: type[_M], name: str, sentence: str, labels: Sequence[str], **more: object) -> _M:
     if name not in _made:
         _made[name] = make(name, sentence, labels, **more)  # type: ignore[call-arg]
     found = _made[name]
@@ -84,8 +82,7 @@ class HighWater:
     def note(self, depth: int) -> None:
         """The queue holds `depth` now, in the unit that its name says."""
         self.depth = depth
-        if depth > self.peak:
-            self.peak = depth
+        self.peak = max(self.peak, depth)
 
     def take(self) -> int:
         """The highest depth since the last call."""

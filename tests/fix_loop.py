@@ -1,7 +1,7 @@
 """An event loop for a test: once plain asyncio, once uvloop, with asyncio's debug checks on.
 
-    def test_something(loop_run: LoopRun) -> None:
-        loop_run(story())
+def test_something(loop_run: LoopRun) -> None:
+    loop_run(story())
 """
 
 from __future__ import annotations

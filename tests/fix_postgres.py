@@ -1,7 +1,7 @@
 """A throwaway database for a test, in one embedded PostgreSQL that the whole session shares.
 
-    def test_something(postgres_url: str) -> None: ...       an empty database of its own
-    def test_outage(own_postgres: Postgres) -> None: ...     a server of its own, to stop and start
+def test_something(postgres_url: str) -> None: ...       an empty database of its own
+def test_outage(own_postgres: Postgres) -> None: ...     a server of its own, to stop and start
 """
 
 from __future__ import annotations

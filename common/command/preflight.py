@@ -122,9 +122,7 @@ def ports_free(settings: Settings) -> None:
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
             hint = "; another program listens there" if error.errno == errno.EADDRINUSE else ""
-            raise Refused(
-                f"{name}: {host or 'every address'} port {port}: {why}{hint}"
-            ) from error
+            raise Refused(f"{name}: {host or 'every address'} port {port}: {why}{hint}") from error
 
 
 def database(url: str, log: logging.Logger) -> None:

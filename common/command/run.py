@@ -13,8 +13,9 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
+from common import locks
 from common.command import preflight, table
 from common.paths import Paths
 from common.process import EXIT_FAULT, EXIT_SETTINGS
@@ -49,19 +50,21 @@ def run() -> int:
     except (preflight.Refused, table.TableError, OSError) as error:
         _say(str(error))
         return EXIT_FAULT
-    environment = dict(os.environ)
-    environment.update(effective_environment(os.environ))
-    # So that nobody below reads an alias that says something else.
-    environment["PYTHONUNBUFFERED"] = "1"
     log.info("starting", extra={"fields": {
         "port": settings.port, "data_dir": str(paths.data_dir),
         "ingest": settings.ingest_processes, "broadcast": settings.broadcast_processes,
         "database": "embedded" if settings.database_url is None else "DATABASE_URL"}})  # fmt: skip
+    _become_supervisor(config, held)
+
+
+def _become_supervisor(config: Path, held: list[locks.Lock]) -> NoReturn:
+    """Let supervisord take this process's place, with all settings in force in its environment."""
     sys.stdout.flush()
     for fd in (1, 2):
         _make_reopenable(fd)
     for lock in held:
-        os.set_inheritable(lock.fd, True)  # noqa: FBT003 - the library's own signature
+        os.set_inheritable(lock.fd, True)
+    environment = {**os.environ, **effective_environment(os.environ)}
     os.chdir(PROJECT)
     command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)]
     os.execve(command[0], command, environment)
