@@ -60,7 +60,9 @@ class Chain:
                     f"but {self.next_seq - 1} was published in epoch {self.epoch}"
                 )
             if chunk.next_seq > self.next_seq:
-                raise Broken(f"chunk {chunk.first_seq} overlaps what was sent up to {self.next_seq}")
+                raise Broken(
+                    f"chunk {chunk.first_seq} overlaps what was sent up to {self.next_seq}"
+                )
             return Link.SEEN
         if self.crc is not None and chunk.prev_crc != self.crc and chunk.count:
             # A beat was missed, or this is not the log's chunk: the log tells.
@@ -76,10 +78,12 @@ class Chain:
     def advance_by_log(self, chunk: Chunk) -> None:
         """Take a chunk with events that was read from the log at `next_seq`.
 
+        It may begin later: the reader has seen the claim that left the numbers between out.
+
         Raises:
-            Broken: it does not hold `next_seq`, or its writer was outlived long ago.
+            Broken: it lies before `next_seq`, or its writer was outlived long ago.
         """
-        if not chunk.first_seq <= self.next_seq < chunk.next_seq:
+        if chunk.next_seq <= self.next_seq:
             raise Broken(f"the log has chunk {chunk.first_seq} where seq {self.next_seq} should be")
         if chunk.epoch < self.epoch:
             raise Broken(f"the log has epoch {chunk.epoch} after epoch {self.epoch}")

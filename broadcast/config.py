@@ -28,6 +28,7 @@ class Limits:
     ping_s: silence after which we ask whether the consumer is there.
         Source: event-stream draft, WebSocket transport (keepalive).
     grace_s: for a last frame and the closing handshake, before the socket is cut.
+    drain_s: the same grace when the process ends.
     heard_bytes: what a consumer may say in a second before its socket is read no further. It has
         nothing to say but control frames; this keeps a flood from taking the loop's time.
     heard_frame_bytes: the largest frame of a consumer that is stepped over; a larger one closes.
@@ -44,6 +45,7 @@ class Limits:
     stall_s: float = 60.0
     ping_s: float = 30.0
     grace_s: float = 5.0
+    drain_s: float = 2.0
     heard_bytes: int = 16 * 2**10
     heard_frame_bytes: int = 64 * 2**10
     consumers: int = 5000

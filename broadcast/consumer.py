@@ -44,7 +44,7 @@ class Departure(Enum):
     TOO_SLOW = "too_slow"
     OUTDATED = "outdated"
     GONE = "gone"
-    FUTURE_CURSOR = "future_cursor"
+    DAMAGED = "damaged"
     BAD_FRAME = "bad_frame"
     SHUTDOWN = "shutdown"
 
@@ -54,14 +54,14 @@ class Consumer:
     """One consumer's place in the stream.
 
     next_seq: what it gets next; only true while it is not LIVE.
-    greeting_due: it asked for the window and has been sent nothing of it yet.
-    outdated: it is told so before anything else.
+    fresh: it has been sent no event yet.
+    tell_outdated: should its start turn out to be gone by then, it is told so.
     """
 
     next_seq: int
     state: State = State.PLAYBACK
-    greeting_due: bool = False
-    outdated: bool = False
+    fresh: bool = True
+    tell_outdated: bool = False
 
     def move(self, signal: Signal) -> None:
         """Follow the table.

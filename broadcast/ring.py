@@ -1,7 +1,7 @@
 """Which recent chunks does this member hold, and what follows a given seq?
 
-One window for all consumers, bounded in bytes. It is dense: each chunk begins where the one before
-ended. Whoever needs an older seq reads the log.
+One window for all consumers, bounded in bytes. It is as dense as the log: a seq that no chunk holds
+was left out by a claim. Whoever needs an older seq reads the log.
 
 This module does not know consumers, and it does not wait.
 """
@@ -54,11 +54,11 @@ class Ring:
         """Add the next chunk, which has events, and let go of the oldest ones.
 
         Raises:
-            ValueError: it does not begin where the window ends.
+            ValueError: it has nothing new.
         """
-        if chunk.first_seq > self.next_seq or chunk.next_seq <= self.next_seq:
-            raise ValueError(f"chunk {chunk.first_seq} does not hold seq {self.next_seq}")
-        # A chunk that begins earlier can only be the first: the member started within it.
+        if chunk.next_seq <= self.next_seq:
+            raise ValueError(f"chunk {chunk.first_seq} lies before seq {self.next_seq}")
+        # What lies between is a hole of the log's, or, in the first chunk, what nobody needs.
         self._chunks.append(chunk)
         self._first_seqs.append(self.next_seq)
         self.next_seq = chunk.next_seq
@@ -88,15 +88,19 @@ class Ring:
         if not self.oldest_seq <= seq < until_seq <= self.next_seq:
             raise ValueError(f"seq {seq} to {until_seq} is not within the ring")
         at = bisect_right(self._first_seqs, seq, lo=self._start) - 1
-        pieces = [self._chunks[at].frames_from(seq)]
-        size = len(pieces[0])
-        end_seq = self._chunks[at].next_seq
-        while end_seq < until_seq and size < max_bytes:
-            at += 1
+        pieces: list[memoryview] = []
+        size = events = 0
+        end_seq = seq
+        while end_seq < until_seq and (size < max_bytes or not pieces):
             chunk = self._chunks[at]
-            pieces.append(chunk.frames_from(chunk.first_seq))
+            at += 1
+            if chunk.next_seq <= end_seq:
+                continue
+            from_seq = max(end_seq, chunk.first_seq)
+            pieces.append(chunk.frames_from(from_seq))
             size += len(pieces[-1])
+            events += chunk.next_seq - from_seq
             end_seq = chunk.next_seq
-        found = Slice(b"".join(pieces), end_seq, end_seq - seq)
+        found = Slice(b"".join(pieces), end_seq, events)
         self._last = (seq, until_seq, max_bytes, found)
         return found

@@ -1,0 +1,27 @@
+"""Which numbers does a broadcaster report?
+
+All of them are here, once. Events are counted per write, never in a loop over consumers.
+"""
+
+from __future__ import annotations
+
+from common.telemetry import counter, gauge, high_water
+
+DELIVERED = counter("standpipe_delivered", "Events handed to consumers' sockets.")
+DELIVERED_BYTES = counter("standpipe_delivered_bytes", "Bytes handed to consumers' sockets.")
+CONSUMERS = gauge("standpipe_consumers", "Open streams.")
+BEHIND = gauge("standpipe_consumers_behind", "Open streams that are not at the head.")
+HEAD_SEQ = gauge("standpipe_head_seq", "The newest seq that this member has sent.")
+GAP_FILLS = counter(
+    "standpipe_gap_fills", "Times that chunks missed from persist came from the log."
+)
+DROPPED = counter(
+    "standpipe_consumers_dropped", "Streams that ended, by why.", ["reason"]
+)  # reason: consumer.Departure
+REFUSED = counter("standpipe_consumers_refused", "Streams refused before the upgrade.", ["status"])
+REQUESTS = counter("standpipe_http_requests", "HTTP answers, by status class.", ["status"])
+UNREADABLE = counter("standpipe_chunks_unreadable", "Messages from persist that were no chunks.")
+PENDING = high_water("chunks_pending")
+"""Chunks that wait for a gap to be filled."""
+UNSENT = high_water("events_unsent")
+"""Events that have arrived and wait for the next tick."""

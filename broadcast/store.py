@@ -1,0 +1,107 @@
+"""What does PostgreSQL say of hosts and accounts? Every SQL statement of this stage.
+
+Read only. The database may be away: then each question ends in `Away` after a bounded time, and
+nothing else of this process notices.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from broadcast.config import DATABASE_CONNECTIONS, DATABASE_WAIT_S, STATEMENT_TIMEOUT_MS
+from broadcast.xrpc import AccountRow, HostRow
+
+_HOST: Final[LiteralString] = """
+    SELECT h.id, h.hostname, h.cursor,
+           CASE WHEN h.wanted = 'banned' THEN 'banned' ELSE h.observed END,
+           (SELECT count(*) FROM account a WHERE a.host_id = h.id)
+    FROM host h
+"""
+# Hosts that never sent an event are left out; a cursor of 0 only says where reading will begin.
+_LIST_HOSTS: Final[LiteralString] = (
+    _HOST + "WHERE h.id > %(after)s AND h.cursor > 0 ORDER BY h.id LIMIT %(limit)s"
+)
+_ONE_HOST: Final[LiteralString] = _HOST + "WHERE h.hostname = %(hostname)s"
+_ACCOUNT: Final[LiteralString] = """
+    SELECT a.id, a.did, a.active, a.status, a.rev, a.commit_cid, h.hostname, coalesce(h.tls, true)
+    FROM account a LEFT JOIN host h ON h.id = a.host_id
+"""
+_LIST_REPOS: Final[LiteralString] = (
+    _ACCOUNT
+    + "WHERE a.id > %(after)s AND a.rev IS NOT NULL AND a.commit_cid IS NOT NULL "
+    + "ORDER BY a.id LIMIT %(limit)s"
+)
+_ONE_ACCOUNT: Final[LiteralString] = _ACCOUNT + "WHERE a.did = %(did)s"
+
+
+class Away(Exception):
+    """The database does not answer, or not yet as it should."""
+
+
+class Store:
+    """A few connections to PostgreSQL, made when they are needed."""
+
+    def __init__(self, url: str) -> None:
+        # The pool speaks of every failed attempt; one line of ours for each request is enough.
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+        self._pool = AsyncConnectionPool(
+            url,
+            min_size=0,
+            max_size=DATABASE_CONNECTIONS,
+            timeout=DATABASE_WAIT_S,
+            max_waiting=100,
+            max_idle=60.0,
+            reconnect_timeout=DATABASE_WAIT_S,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": 3,
+                "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"
+                " -c default_transaction_read_only=on",
+            },
+        )
+
+    async def open(self) -> None:
+        """Begin; no connection is needed yet. Call within the loop that will use it."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._pool.close(timeout=1.0)
+
+    async def hosts(self, after: int, limit: int) -> list[HostRow]:
+        """Hosts that have sent events, behind a row number, oldest first.
+
+        Raises:
+            Away: see there; of every method.
+        """
+        return [HostRow(*row) for row in await self._rows(_LIST_HOSTS, after=after, limit=limit)]
+
+    async def host(self, hostname: str) -> HostRow | None:
+        """One host, whether it has sent events or not."""
+        rows = await self._rows(_ONE_HOST, hostname=hostname)
+        return HostRow(*rows[0]) if rows else None
+
+    async def accounts(self, after: int, limit: int) -> list[AccountRow]:
+        """Accounts with a known commit, behind a row number, oldest first."""
+        rows = await self._rows(_LIST_REPOS, after=after, limit=limit)
+        return [AccountRow(*row) for row in rows]
+
+    async def account(self, did: str) -> AccountRow | None:
+        """One account."""
+        rows = await self._rows(_ONE_ACCOUNT, did=did)
+        return AccountRow(*rows[0]) if rows else None
+
+    async def _rows(self, query: LiteralString, **values: object) -> Sequence[Any]:
+        bound: Mapping[str, object] = values
+        try:
+            async with self._pool.connection() as connection:
+                return await (await connection.execute(query, bound)).fetchall()
+        except (psycopg.Error, PoolTimeout, OSError) as error:
+            raise Away(str(error)) from error

@@ -1,0 +1,161 @@
+"""The one loop of a broadcaster: who is connected to whom, and in which order does it end?
+
+    ports open and say 503 ─▶ the log appears ─▶ chunks flow ─▶ SIGTERM ─▶ streams end on a frame
+
+Whatever is missing at the start is waited for. The end accepts nothing more, has every stream tell
+its last seq, and lets go of the log and the database last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+import zmq
+
+from broadcast.config import READ_THREADS, HttpLimits, Limits
+from broadcast.fanout import Fanout
+from broadcast.health import Pulse
+from broadcast.inlet import Inlet
+from broadcast.playback import Playback
+from broadcast.server import Listener, bind
+from broadcast.store import Store
+from broadcast.subscriber import Service
+from broadcast.views import Views
+from common.log import LogReader
+from common.process import SAY_AGAIN_S, Context
+from common.segments import SegmentReader
+from common.transport import LoopSocket, chunk_inlet
+
+_LOOK_S: Final = 1.0
+"""How often consumers and the log's head are looked after, in seconds."""
+_WAIT_S: Final = 0.1
+"""How often a log that is not there is looked for, in seconds."""
+_log = logging.getLogger("standpipe")
+
+
+async def broadcast(context: Context) -> None:
+    """Serve until `context.stopping` is set, then drain.
+
+    Raises:
+        OSError: a port cannot be had.
+        Exception: the log contradicts itself or cannot be read.
+    """
+    settings, paths = context.settings, context.paths
+    private = bind("127.0.0.1", settings.private_port_of(context.member), shared=False)
+    public = bind(settings.bind, settings.port, shared=True)
+    worker = Worker(
+        open_reader=lambda: SegmentReader(paths.log_dir),
+        chunks_endpoint=paths.chunks_endpoint,
+        database_url=settings.database_url or paths.embedded_database_url,
+    )
+
+    def ready() -> None:
+        ports = {"port": public.getsockname()[1], "private_port": private.getsockname()[1]}
+        context.telemetry.tell(**ports)
+        _log.info("listening", extra={"fields": ports})
+        context.ready()
+
+    await worker.run([public, private], context.stopping, ready)
+
+
+class Worker:
+    """One broadcaster, from its ports to its log."""
+
+    def __init__(
+        self,
+        open_reader: Callable[[], LogReader],
+        chunks_endpoint: str,
+        database_url: str,
+        limits: Limits | None = None,
+        http_limits: HttpLimits | None = None,
+    ) -> None:
+        """Opens nothing. Defaults: the limits of broadcast.config."""
+        self.pulse = Pulse()
+        self.service = Service(limits or Limits())
+        self._open_reader = open_reader
+        self._endpoint = chunks_endpoint
+        self._store = Store(database_url)
+        self._http_limits = http_limits or HttpLimits()
+        self._inlet: Inlet | None = None
+        self._knocked = False
+
+    async def run(
+        self, sockets: list[socket.socket], stopping: asyncio.Event, ready: Callable[[], None]
+    ) -> None:
+        """Serve bound sockets until `stopping` is set. ready: called once they accept."""
+        playback = Playback(self._open_reader, READ_THREADS)
+        views = Views(self._store, self.pulse, self._http_limits)
+        listener = Listener(views.app(), self.service, self._http_limits)
+        await self._store.open()
+        await listener.open(sockets)
+        zmq_context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        chunks = chunk_inlet(zmq_context)
+        # Before the log's head is read: what is published between shows as a gap or as seen.
+        chunks.connect(self._endpoint)
+        inlet_socket = LoopSocket(chunks, on_message=self._on_message)
+        ready()
+        try:
+            if await self._log_appears(playback, stopping):
+                await self._flow(playback, stopping)
+        finally:
+            self.service.draining = self.pulse.draining = True
+            inlet_socket.close()
+            if self._inlet is not None:
+                await self._inlet.close()
+            await listener.close()
+            playback.close()
+            zmq_context.term()
+            await self._store.close()
+
+    async def _log_appears(self, playback: Playback, stopping: asyncio.Event) -> bool:
+        """Wait until there is a log: it has events, or its writer has spoken."""
+        said_s = float("-inf")
+        while not stopping.is_set():
+            if playback.durable_seq or self._knocked:
+                return True
+            if asyncio.get_running_loop().time() - said_s >= SAY_AGAIN_S:
+                said_s = asyncio.get_running_loop().time()
+                _log.info("waiting for persist", extra={"fields": {"endpoint": self._endpoint}})
+            await _until(stopping, _WAIT_S)
+        return False
+
+    async def _flow(self, playback: Playback, stopping: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        failed: asyncio.Future[None] = loop.create_future()
+
+        def fail(error: BaseException) -> None:
+            if not failed.done():
+                failed.set_exception(error)
+
+        fanout = Fanout(playback, self.service.limits)
+        self._inlet = Inlet(playback, fanout.live_seq, self.pulse, fanout.publish, fail)
+        self.service.fanout = fanout
+        self.pulse.opened = True
+        while not stopping.is_set() and not failed.done():
+            self._inlet.look()
+            fanout.sweep(loop.time())
+            await _until(stopping, _LOOK_S, failed)
+        if failed.done():
+            failed.result()
+        failed.cancel()
+
+    def _on_message(self, parts: list[bytes]) -> None:
+        self._knocked = True
+        if self._inlet is not None:
+            self._inlet.on_message(parts)
+
+
+async def _until(
+    stopping: asyncio.Event, within_s: float, failed: asyncio.Future[None] | None = None
+) -> None:
+    """Sleep, but wake up when the process shall stop or something has failed."""
+    stop = asyncio.ensure_future(stopping.wait())
+    waited: list[asyncio.Future[Any]] = [stop]
+    if failed is not None:
+        waited.append(failed)
+    await asyncio.wait(waited, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
