@@ -1,0 +1,144 @@
+"""What does this process know of one account, and what of it is under way?
+
+    state      the newest that we know of; persist owns the truth and corrects it
+    identity   what its DID document said, and when that was asked
+    waiting    its events that wait: for a document, behind one that waits, or to be judged again
+    recalled   what persist sent back, until all that is in flight has been answered
+
+An account with nothing under way may be forgotten at any time. No I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING
+
+from common.envelope import NEVER_SEEN, AccountState, Judged
+from common.event import Event
+from ingest.judge import Known, Source
+from ingest.upstream import Entry, Upstream
+
+if TYPE_CHECKING:
+    from ingest.backoff import Backoff
+
+
+class Feed:
+    """One host as the pipeline sees it.
+
+    shard: of the host. unfinished_bytes: frames taken from it and not finished.
+    held: its events that wait, oldest first. backoff: told of progress.
+    """
+
+    __slots__ = (
+        "backoff", "generation", "held", "held_bytes", "resumed_at", "saved_seq", "shard",
+        "source", "unfinished_bytes", "upstream",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        source: Source,
+        generation: int,
+        shard: int,
+        cursor: int | None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        """Args: cursor: see ingest.upstream.Upstream."""
+        self.source = source
+        self.generation = generation
+        self.shard = shard
+        self.upstream = Upstream(cursor)
+        self.backoff = backoff
+        self.unfinished_bytes = 0
+        self.held: OrderedDict[Pending, None] = OrderedDict()
+        self.held_bytes = 0
+        self.saved_seq = cursor
+        """The cursor last told to persist."""
+        self.resumed_at: int | None = None
+        """The cursor that the current connection began at; that one number may repeat."""
+
+
+class Pending:
+    """One event between its host and the log.
+
+    received_s: when its last byte was read, Unix seconds. judged: as it was sent, None before.
+    """
+
+    __slots__ = ("account", "entry", "event", "feed", "judged", "received_s")
+
+    def __init__(
+        self, event: Event, feed: Feed, entry: Entry, account: Account, received_s: float
+    ) -> None:
+        self.event = event
+        self.feed = feed
+        self.entry = entry
+        self.account = account
+        self.received_s = received_s
+        self.judged: Judged | None = None
+
+
+class Account:
+    """One DID. See the module's docstring.
+
+    asked_s: when the question was asked that `identity` answers, Unix seconds; 0 before any.
+    tried_s: when a question was last begun. asking: a look-up is under way. failing: it could not
+    be told when last asked. recall: see common.envelope.Judged.
+    """
+
+    __slots__ = (
+        "asked_s", "asking", "did", "failing", "held_bytes", "identity", "in_flight", "recall",
+        "recalled", "state", "tried_s", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, did: str) -> None:
+        self.did = did
+        self.state: AccountState = NEVER_SEEN
+        self.identity: Known | None = None
+        self.asked_s = 0.0
+        self.tried_s = 0.0
+        self.asking = False
+        self.failing = False
+        self.recall = 0
+        self.in_flight = 0
+        self.recalled: list[Pending] = []
+        self.waiting: deque[Pending] = deque()
+        self.held_bytes = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is under way."""
+        return not (self.in_flight or self.waiting or self.recalled or self.asking)
+
+
+class Accounts:
+    """The accounts that this process remembers, the least recently used forgotten first."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._by_did: OrderedDict[str, Account] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_did)
+
+    def find(self, did: str) -> Account | None:
+        """The account, if it is remembered."""
+        return self._by_did.get(did)
+
+    def get(self, did: str) -> Account:
+        """The account, remembered or new; it becomes the most recently used."""
+        account = self._by_did.get(did)
+        if account is not None:
+            self._by_did.move_to_end(did)
+            return account
+        account = self._by_did[did] = Account(did)
+        if len(self._by_did) > self._capacity:
+            self._forget()
+        return account
+
+    def _forget(self) -> None:
+        # Those with something under way go to the front of the remembered again; a few at most.
+        for _ in range(64):
+            did, account = next(iter(self._by_did.items()))
+            if account.idle:
+                del self._by_did[did]
+                return
+            self._by_did.move_to_end(did)

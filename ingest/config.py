@@ -1,0 +1,82 @@
+"""Which numbers does this stage run on? Each with its unit, its default, and why.
+
+What an operator sets is in common.settings; these are for tests to change, and for readers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+USER_AGENT: Final = "standpipe (atproto-relay)"
+"""Source: the reference relay's convention for finding loops (S-HTP-11)."""
+STREAM_PATH: Final = "/xrpc/com.atproto.sync.subscribeRepos"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds and delays.
+
+    connect_s: DNS, TCP and TLS. handshake_s: the whole WebSocket handshake after that.
+    ping_s: after so long without a byte we ask, and after as long again the connection is dead.
+    retry_first_s, retry_longest_s: back-off of one host, before jitter.
+    retry_refused_s: after an error frame, or when the host is a relay: nothing will change soon.
+    offline_failures: attempts without progress after which a host counts as offline.
+    host_high_bytes, host_low_bytes: unfinished bytes of one host at which its socket is no longer
+        read, and read again. 8 MB is a second of the busiest host, and one frame has 5 MB at most.
+    process_high_bytes, process_low_bytes: the same for all hosts of a process together.
+    did_held_bytes: what one DID may have waiting for its document before its oldest goes; a
+        single event may always wait.
+    host_held_bytes: the same for all DIDs of one host; below host_high_bytes, so that a few
+        broken DIDs never stop their host.
+    held_s: how long an event may wait for a document that only its DID is missing.
+    turn_s: how long messages are judged before the loop gets its turn.
+    batch_s, batch_events, batch_bytes: a batch to persist closes at whichever comes first.
+    in_flight_bytes: sent to persist and unanswered; beyond it, nothing is judged.
+    silent_s: so long without a reply, and persist is told to be away.
+    """
+
+    connect_s: float = 15.0
+    handshake_s: float = 15.0
+    ping_s: float = 30.0
+    retry_first_s: float = 1.0
+    retry_longest_s: float = 300.0
+    retry_refused_s: float = 600.0
+    offline_failures: int = 6
+    host_high_bytes: int = 8_000_000
+    host_low_bytes: int = 4_000_000
+    process_high_bytes: int = 64_000_000
+    process_low_bytes: int = 48_000_000
+    did_held_bytes: int = 1_000_000
+    host_held_bytes: int = 4_000_000
+    held_s: float = 600.0
+    turn_s: float = 0.005
+    batch_s: float = 0.003
+    batch_events: int = 64
+    batch_bytes: int = 500_000
+    in_flight_bytes: int = 32_000_000
+    silent_s: float = 10.0
+    beat_s: float = 1.0
+    refresh_s: float = 2.0
+    """One DID is looked up at most so often, in seconds; what needs the answer waits so long."""
+    stale_s: float = 86_400.0
+    """Older documents are looked up again while they go on being used. Source: S-IDN-09."""
+    accounts: int = 60_000
+    """Accounts whose state and key are remembered: about 1 kB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolverLimits:
+    """How DID documents are fetched.
+
+    plc_workers, web_workers: concurrent requests to the directory, and to all did:web hosts.
+    request_s: one request with all its redirects. hops: redirects followed.
+    retry_first_s, retry_longest_s: back-off of one DID while it cannot be told.
+    """
+
+    plc_workers: int = 32
+    web_workers: int = 16
+    request_s: float = 10.0
+    hops: int = 3
+    retry_first_s: float = 0.5
+    retry_longest_s: float = 60.0

@@ -1,0 +1,60 @@
+"""Does the directory fail as a whole, or is it this one DID?
+
+One DID that cannot be resolved costs its own oldest events in the end. When many cannot be, the
+fault is the directory's (or our network's), and nothing may be dropped for it. "Not found" for
+most of what is asked is such a fault too, unless a DID that is known to exist is still found.
+
+No I/O and no clock; outcomes and `now_s` are handed in.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from enum import Enum
+from typing import Final
+
+WINDOW_S: Final = 60.0
+"""How far back outcomes count, in seconds."""
+WINDOW_DIDS: Final = 64
+"""How many of the newest outcomes count, one for each DID."""
+SUSPICIOUS_DIDS: Final = 4
+"""So many different DIDs must have failed before the directory is suspected."""
+
+
+class Answer(Enum):
+    """What the directory made of one question."""
+
+    FOUND = "found"
+    NOT_FOUND = "not found"
+    FAILED = "failed"
+
+
+class Directory:
+    """The newest answers of one directory."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[str, tuple[Answer, float]] = OrderedDict()
+        self.known_did: str | None = None
+        """The DID last found: if even this one is not found, the directory has lost its mind."""
+
+    def note(self, did: str, answer: Answer, now_s: float) -> None:
+        """One question was answered."""
+        self._answers.pop(did, None)
+        self._answers[did] = (answer, now_s)
+        if len(self._answers) > WINDOW_DIDS:
+            self._answers.popitem(last=False)
+        if answer is Answer.FOUND:
+            self.known_did = did
+
+    def fails(self, now_s: float) -> bool:
+        """Whether most of the newest questions about different DIDs got no answer at all."""
+        return self._most(now_s, (Answer.FAILED,))
+
+    def is_suspect(self, now_s: float) -> bool:
+        """Whether most of them got no document: "not found" is then no verdict by itself."""
+        return self._most(now_s, (Answer.FAILED, Answer.NOT_FOUND))
+
+    def _most(self, now_s: float, bad: tuple[Answer, ...]) -> bool:
+        recent = [answer for answer, at_s in self._answers.values() if now_s - at_s <= WINDOW_S]
+        count = sum(answer in bad for answer in recent)
+        return count >= SUSPICIOUS_DIDS and count * 2 > len(recent)

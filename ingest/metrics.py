@@ -1,0 +1,36 @@
+"""Which numbers does this stage report? All of them, listed once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common.telemetry import counter, gauge, high_water
+from common.verdict import DropReason
+
+KINDS: Final = ("commit", "sync", "identity", "account", "info", "error", "unknown", "malformed")
+
+RECEIVED: Final = counter(
+    "standpipe_received", "Messages read from hosts and taken in hand.", ["kind"]
+)
+FORWARDED: Final = counter(
+    "standpipe_forwarded", "Events that persist has acknowledged as on disk.", ["kind"]
+)
+DROPPED: Final = counter(
+    "standpipe_dropped", "Messages that went no further, by reason.", ["reason"]
+)
+HELD: Final = gauge("standpipe_held", "Events that wait for a DID document, or behind one.")
+IN_FLIGHT: Final = gauge("standpipe_in_flight", "Events sent to persist and not answered.")
+HOSTS: Final = gauge(
+    "standpipe_hosts", "Hosts of this process by what is seen of them.", ["status"]
+)
+LOOKUPS: Final = counter("standpipe_lookups", "DID documents asked for, by outcome.", ["outcome"])
+INBOX: Final = high_water("ingest_inbox_bytes")
+UNFINISHED: Final = high_water("ingest_unfinished_bytes")
+IN_FLIGHT_BYTES: Final = high_water("ingest_in_flight_bytes")
+
+received: Final = {kind: RECEIVED.labels(kind) for kind in KINDS}
+forwarded: Final = {kind: FORWARDED.labels(kind) for kind in KINDS[:4]}
+dropped: Final = {reason: DROPPED.labels(reason.value) for reason in DropReason}
+lookups: Final = {
+    outcome: LOOKUPS.labels(outcome) for outcome in ("found", "not_found", "broken", "unavailable")
+}

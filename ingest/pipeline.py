@@ -1,0 +1,408 @@
+"""Where is each event between its host's socket and the log, and what happens to it next?
+
+    take ──▶ decode ──▶ number ──▶ judge ──▶ send ──▶ logged
+                          │          │ ▲       │ ▲
+                          │     look up│       │ sent back: newer state, judge again
+                          ▼          ▼ │       ▼ │
+                       dropped     waiting    in flight
+
+Per DID strictly in order, across DIDs freely: an event that must wait makes only the later ones of
+its DID wait. Every event ends in `_finish`, once, as forwarded or as dropped with a reason.
+
+No I/O and no clock: time is handed in, questions and verdicts go out through two callbacks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from common.envelope import AccountState, HostCursor, Judged, Kind, base_of
+from common.event import Event, Info, StreamError, decode
+from common.verdict import Drop, DropReason
+from ingest.account import Account, Accounts, Feed, Pending
+from ingest.config import Limits
+from ingest.judge import Accept, Known, NeedFreshIdentity, judge, judge_early
+
+KIND_LABELS: Final = {
+    Kind.COMMIT: "commit",
+    Kind.SYNC: "sync",
+    Kind.IDENTITY: "identity",
+    Kind.ACCOUNT: "account",
+}
+
+
+_UNKNOWN: Final = (DropReason.UNKNOWN_OP, DropReason.UNKNOWN_TYPE)
+
+
+class Counts:
+    """What became of the messages, since the last time somebody took these numbers."""
+
+    __slots__ = ("dropped", "forwarded", "received")
+
+    def __init__(self) -> None:
+        self.received: Counter[str] = Counter()
+        self.forwarded: Counter[str] = Counter()
+        self.dropped: Counter[DropReason] = Counter()
+
+
+class Pipeline:
+    """All events of one ingest process that are under way."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        epoch: int,
+        ask: Callable[[str, float], None],
+        send: Callable[[Judged, bytes], None],
+        may_give_up: Callable[[str, float], bool],
+        on_drop: Callable[[Feed, str, Drop], None] = lambda _feed, _did, _drop: None,
+    ) -> None:
+        """Nothing is under way yet.
+
+        Args:
+            epoch: of this process, see common.envelope.Batch.
+            ask: look up the document of a DID, after so many seconds; the answer comes to
+                `resolved`, or, as often as it cannot be told, to `unresolved`.
+            may_give_up: whether a DID that cannot be resolved is alone in that, by DID and time.
+            send: one judged event and its frame to persist; the answer comes to `logged`,
+                `duplicate` or `back`.
+            on_drop: told of each drop, for the log.
+        """
+        self._limits = limits
+        self._epoch = epoch
+        self._ask = ask
+        self._send = send
+        self._may_give_up = may_give_up
+        self._on_drop = on_drop
+        self._accounts = Accounts(limits.accounts)
+        self._position = 0
+        self._in_flight: dict[int, Pending] = {}
+        self.in_flight_bytes = 0
+        self.unfinished_bytes = 0
+        self.held = 0
+        self.finished = 0
+        """Events that came to an end, ever: what a socket that waits for room looks at."""
+        self.counts = Counts()
+
+    @property
+    def in_flight(self) -> int:
+        """Events that were sent and not answered."""
+        return len(self._in_flight)
+
+    @property
+    def accounts(self) -> int:
+        """Accounts that are remembered."""
+        return len(self._accounts)
+
+    # --- from a host ---
+
+    def take(self, feed: Feed, raw: bytes, now_s: float) -> Info | StreamError | Drop | None:
+        """One binary message of a host.
+
+        Returns what concerns the connection: an info, an error frame, or a message that could not
+        be read at all; None for everything else, which is the pipeline's to finish.
+        """
+        decoded = decode(raw)
+        counts = self.counts
+        if type(decoded) is Event:
+            counts.received[KIND_LABELS[decoded.kind]] += 1
+            entry = feed.upstream.begin(decoded.seq)
+            if entry is None:
+                self.drop(feed, _repeated(feed, decoded.seq))
+                return None
+            account = self._accounts.get(decoded.did)
+            pending = Pending(decoded, feed, entry, account, now_s)
+            size = len(raw)
+            feed.unfinished_bytes += size
+            self.unfinished_bytes += size
+            if account.waiting or account.recalled or not self._settled(pending, now_s):
+                self._hold(pending, now_s)
+            return None
+        if isinstance(decoded, Drop):
+            counts.received["unknown" if decoded.reason in _UNKNOWN else "malformed"] += 1
+            if decoded.seq:
+                self._drop_numbered(feed, decoded)
+            elif decoded.reason is DropReason.MALFORMED_FRAME:
+                self.drop(feed, decoded)
+                return decoded
+            else:
+                self.drop(feed, decoded)
+            return None
+        if isinstance(decoded, Info):
+            counts.received["info"] += 1
+            return decoded
+        assert isinstance(decoded, StreamError)
+        counts.received["error"] += 1
+        return decoded
+
+    def drop(self, feed: Feed, drop: Drop, did: str = "") -> None:
+        """Count a message that goes no further."""
+        self.counts.dropped[drop.reason] += 1
+        self._on_drop(feed, did, drop)
+
+    def _drop_numbered(self, feed: Feed, drop: Drop) -> None:
+        """A message that is no event, but has a number: the cursor may pass it."""
+        entry = feed.upstream.begin(drop.seq)
+        if entry is None:
+            drop = _repeated(feed, drop.seq)
+        else:
+            feed.upstream.finish(entry)
+            self._progress(feed)
+        self.drop(feed, drop)
+
+    # --- judging ---
+
+    def _settled(self, pending: Pending, now_s: float) -> bool:
+        """Judge an event → whether it has left; if not, a look-up is under way."""
+        account, event = pending.account, pending.event
+        identity = account.identity
+        if identity is None:
+            early = judge_early(event, account.state, now_s)
+            if early is not None:
+                self._finish_dropped(pending, early)
+                return True
+            self._look_up(account, now_s)
+            return False
+        fresh = account.asked_s >= pending.received_s
+        if event.kind is Kind.IDENTITY and not fresh:
+            self._look_up(account, now_s)
+            return False
+        verdict = judge(
+            event,
+            identity,
+            account.state,
+            pending.feed.source,
+            now_s=now_s,
+            fresh=fresh,
+        )
+        if type(verdict) is Accept:
+            self._forward(pending, verdict.after)
+        elif isinstance(verdict, NeedFreshIdentity):
+            self._look_up(account, now_s)
+            return False
+        elif isinstance(verdict, Drop):
+            self._finish_dropped(pending, verdict)
+        if now_s - max(account.asked_s, account.tried_s) > self._limits.stale_s:
+            # It goes on being used until the newer one is there.
+            self._look_up(account, now_s)
+        return True
+
+    def _look_up(self, account: Account, now_s: float) -> None:
+        """Ask for an account's document, not too soon after the last time.
+
+        What needs the answer waits for it: dropping it instead would let a stranger's events
+        use up the look-ups that the account's own need.
+        """
+        if not account.asking:
+            account.asking = True
+            delay_s = max(0.0, account.tried_s + self._limits.refresh_s - now_s)
+            account.tried_s = now_s + delay_s
+            self._ask(account.did, delay_s)
+
+    def _hold(self, pending: Pending, now_s: float) -> None:
+        """Have an event wait at the end of its account's queue."""
+        account, feed = pending.account, pending.feed
+        account.waiting.append(pending)
+        self._note_held(pending, 1)
+        while account.held_bytes > self._limits.did_held_bytes and len(account.waiting) > 1:
+            if not self._is_hopeless(account, now_s):
+                break
+            self._give_up(account.waiting[0])
+        while feed.held_bytes > self._limits.host_held_bytes and len(feed.held) > 1:
+            oldest = next(iter(feed.held))
+            if not self._is_hopeless(oldest.account, now_s):
+                break
+            self._give_up(oldest)
+
+    def _is_hopeless(self, account: Account, now_s: float) -> bool:
+        """Whether the document was asked for in vain, and not because nobody gets any."""
+        return account.failing and self._may_give_up(account.did, now_s)
+
+    def _note_held(self, pending: Pending, count: int) -> None:
+        size = len(pending.event.raw) * count
+        pending.account.held_bytes += size
+        pending.feed.held_bytes += size
+        self.held += count
+        if count > 0:
+            pending.feed.held[pending] = None
+        else:
+            del pending.feed.held[pending]
+
+    def _give_up(self, pending: Pending) -> None:
+        """Drop a waiting event whose document does not come."""
+        pending.account.waiting.remove(pending)
+        self._note_held(pending, -1)
+        reason = DropReason.IDENTITY_UNRESOLVED
+        self._finish_dropped(pending, Drop(reason, "waited too long", pending.event.seq))
+
+    def _judge_waiting(self, account: Account, now_s: float) -> None:
+        """Judge what waits, in order, until one has to go on waiting."""
+        waiting = account.waiting
+        while waiting and not account.recalled:
+            pending = waiting[0]
+            if not self._settled(pending, now_s):
+                return
+            waiting.popleft()
+            self._note_held(pending, -1)
+
+    # --- from the resolver ---
+
+    def resolved(self, did: str, identity: Known, asked_s: float, now_s: float) -> None:
+        """A DID's document was read, or conclusively is not there.
+
+        Args: asked_s: when the question was asked, Unix seconds.
+        """
+        account = self._accounts.find(did)
+        if account is None:
+            return
+        account.identity = identity
+        account.asked_s = asked_s
+        account.asking = account.failing = False
+        self._judge_waiting(account, now_s)
+
+    def still_wanted(self, did: str) -> bool:
+        """Whether anything waits for a DID's document; if not, the question is withdrawn."""
+        account = self._accounts.find(did)
+        if account is None:
+            return False
+        if not account.waiting:
+            account.asking = False
+        return account.asking
+
+    def unresolved(self, did: str, now_s: float) -> None:
+        """It cannot be told now; the question stays open. Drops what has waited too long."""
+        account = self._accounts.find(did)
+        if account is None:
+            return
+        account.failing = True
+        while (
+            account.waiting
+            and now_s - account.waiting[0].received_s > self._limits.held_s
+            and self._is_hopeless(account, now_s)
+        ):
+            self._give_up(account.waiting[0])
+
+    # --- to and from persist ---
+
+    def _forward(self, pending: Pending, after: AccountState) -> None:
+        account, event, feed = pending.account, pending.event, pending.feed
+        self._position += 1
+        judged = Judged(
+            self._position,
+            feed.shard,
+            self._epoch,
+            event.kind,
+            feed.source.host,
+            feed.generation,
+            event.seq,
+            event.did,
+            base_of(account.state),
+            after,
+            event.seq_start,
+            event.seq_end,
+            account.recall,
+            int(pending.received_s * 1e6),
+        )
+        account.state = after
+        account.in_flight += 1
+        pending.judged = judged
+        self._in_flight[self._position] = pending
+        self.in_flight_bytes += len(event.raw)
+        self._send(judged, event.raw)
+
+    def logged(self, positions: list[int], now_s: float) -> None:
+        """Persist has these on disk."""
+        for position in positions:
+            pending = self._answered(position)
+            if pending is not None:
+                self.counts.forwarded[KIND_LABELS[pending.event.kind]] += 1
+                self._finish(pending)
+                self._judge_recalled(pending.account, now_s)
+
+    def duplicate(self, positions: list[int], now_s: float) -> None:
+        """Persist had these on disk already, from before a crash or a resend."""
+        for position in positions:
+            pending = self._answered(position)
+            if pending is not None:
+                drop = Drop(DropReason.DUPLICATE, "in the log already", pending.event.seq)
+                self._finish_dropped(pending, drop)
+                self._judge_recalled(pending.account, now_s)
+
+    def back(self, returned: list[tuple[int, AccountState]], now_s: float) -> None:
+        """These were judged against a state that is not the newest, which comes with them."""
+        for position, state in returned:
+            pending = self._answered(position)
+            if pending is not None:
+                account = pending.account
+                account.state = state
+                account.recalled.append(pending)
+                self._judge_recalled(account, now_s)
+
+    def unanswered(self) -> list[tuple[Judged, bytes]]:
+        """Everything in flight, in order of position: what a restarted persist has to be told."""
+        return [
+            (pending.judged, pending.event.raw)
+            for pending in self._in_flight.values()
+            if pending.judged is not None
+        ]
+
+    def _answered(self, position: int) -> Pending | None:
+        pending = self._in_flight.pop(position, None)
+        if pending is not None:
+            pending.account.in_flight -= 1
+            self.in_flight_bytes -= len(pending.event.raw)
+        return pending
+
+    def _judge_recalled(self, account: Account, now_s: float) -> None:
+        """Once nothing of the account is in flight: judge again what came back, then the rest."""
+        if account.in_flight or not account.recalled:
+            return
+        account.recall += 1
+        recalled = sorted(account.recalled, key=_position_of, reverse=True)
+        account.recalled = []
+        for pending in recalled:
+            account.waiting.appendleft(pending)
+            self._note_held(pending, 1)
+        self._judge_waiting(account, now_s)
+
+    # --- the end of an event ---
+
+    def _finish_dropped(self, pending: Pending, drop: Drop) -> None:
+        self.drop(pending.feed, drop, pending.event.did)
+        self._finish(pending)
+
+    def _finish(self, pending: Pending) -> None:
+        feed, size = pending.feed, len(pending.event.raw)
+        feed.unfinished_bytes -= size
+        self.unfinished_bytes -= size
+        feed.upstream.finish(pending.entry)
+        self._progress(feed)
+
+    def _progress(self, feed: Feed) -> None:
+        self.finished += 1
+        if feed.backoff is not None:
+            feed.backoff.progress()
+
+
+def cursor_of(feed: Feed) -> HostCursor | None:
+    """The cursor to save, if it has moved since the last time that this was asked."""
+    finished = feed.upstream.finished_seq
+    if finished is None or finished == feed.saved_seq:
+        return None
+    feed.saved_seq = finished
+    return HostCursor(feed.source.host, feed.generation, finished)
+
+
+def _repeated(feed: Feed, seq: int) -> Drop:
+    """A number that does not rise. The one that the connection resumed at may come once more."""
+    if seq == feed.resumed_at:
+        feed.resumed_at = None
+        return Drop(DropReason.DUPLICATE, "the event at the cursor", seq)
+    return Drop(DropReason.SEQ_NOT_RISING, f"seq {seq} after {feed.upstream.last_seq}", seq)
+
+
+def _position_of(pending: Pending) -> int:
+    return pending.judged.position if pending.judged is not None else 0

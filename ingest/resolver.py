@@ -1,0 +1,188 @@
+"""What does the DID document of an account say now?
+
+    ask ──▶ queue ──▶ worker: fetch ──▶ conclusive: on_resolved
+              ▲                    └──▶ cannot be told: on_unresolved, and again after a back-off
+              └────────────────────────┘
+
+One question for each DID at a time. The directory has workers of its own, so that slow did:web
+hosts keep nobody else waiting. What was asked stays asked until somebody needs it no longer.
+
+Source: S-IDN-02, S-IDN-04, S-IDN-09, S-IDN-10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from common.syntax import PLC_METHOD
+from ingest import metrics
+from ingest.backoff import Backoff
+from ingest.config import ResolverLimits
+from ingest.did_document import (
+    MAX_DOCUMENT_BYTES,
+    Broken,
+    Identity,
+    NotFound,
+    Outcome,
+    Unavailable,
+    document_url,
+    parse_document,
+)
+from ingest.directory import Answer, Directory
+from ingest.fetch import Fetcher, FetchError
+from ingest.judge import Known
+
+_GONE: Final = (404, 410)
+
+
+class Resolver:
+    """Looks up DIDs for one process."""
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        limits: ResolverLimits,
+        *,
+        plc_url: str,
+        allow_insecure: bool,
+        on_resolved: Callable[[str, Known, float, float], None],
+        on_unresolved: Callable[[str, float], None],
+        still_wanted: Callable[[str], bool],
+    ) -> None:
+        """Nothing runs until `start`.
+
+        Args:
+            plc_url: of the did:plc directory, without a slash at the end.
+            on_resolved: DID, what it says, when it was asked, now; Unix seconds.
+            on_unresolved: DID, now. still_wanted: whether to go on asking.
+        """
+        self._fetcher = fetcher
+        self._limits = limits
+        self._plc_url = plc_url.rstrip("/")
+        self._allow_insecure = allow_insecure
+        self._on_resolved = on_resolved
+        self._on_unresolved = on_unresolved
+        self._still_wanted = still_wanted
+        self._directory = Directory()
+        self._plc: asyncio.Queue[str] = asyncio.Queue()
+        self._web: asyncio.Queue[str] = asyncio.Queue()
+        self._backoffs: dict[str, Backoff] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._workers: list[asyncio.Task[None]] = []
+        self._random = Random()  # noqa: S311 - jitter is no secret
+
+    def start(self) -> None:
+        """Start the workers, within the running loop."""
+        for queue, count in (
+            (self._plc, self._limits.plc_workers),
+            (self._web, self._limits.web_workers),
+        ):
+            self._workers += [asyncio.create_task(self._work(queue)) for _ in range(count)]
+
+    async def close(self) -> None:
+        """Stop; open questions stay unanswered."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for worker in self._workers:
+            worker.cancel()
+        for worker in self._workers:
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+        self._workers.clear()
+
+    def ask(self, did: str, delay_s: float = 0.0) -> None:
+        """Look a DID up after so many seconds. At most once until it is answered or withdrawn."""
+        self._backoffs[did] = Backoff(
+            self._limits.retry_first_s, self._limits.retry_longest_s, self._random
+        )
+        self._later(did, delay_s)
+
+    def may_give_up(self, did: str, now_s: float) -> bool:
+        """Whether a DID that cannot be resolved is alone in that; of a did:web it always is."""
+        return not did.startswith(PLC_METHOD) or not self._directory.fails(now_s)
+
+    def _later(self, did: str, delay_s: float) -> None:
+        queue = self._plc if did.startswith(PLC_METHOD) else self._web
+        if delay_s <= 0:
+            queue.put_nowait(did)
+            return
+
+        def put() -> None:
+            del self._timers[did]
+            queue.put_nowait(did)
+
+        self._timers[did] = asyncio.get_running_loop().call_later(delay_s, put)
+
+    async def _work(self, queue: asyncio.Queue[str]) -> None:
+        while True:
+            did = await queue.get()
+            asked_s = time.time()
+            outcome = await self.look_up(did)
+            now_s = time.time()
+            if isinstance(outcome, Unavailable):
+                metrics.lookups["unavailable"].inc()
+                self._on_unresolved(did, now_s)
+                if self._still_wanted(did):
+                    self._later(did, self._backoffs[did].next_s())
+                else:
+                    del self._backoffs[did]
+                continue
+            metrics.lookups[_label(outcome)].inc()
+            # First, as the answer may bring up the next question about the same DID.
+            del self._backoffs[did]
+            self._on_resolved(did, outcome, asked_s, now_s)
+
+    async def look_up(self, did: str) -> Outcome:
+        """Look a DID up once, now."""
+        outcome = await self._fetch(did)
+        if not did.startswith(PLC_METHOD):
+            return outcome
+        now_s = time.time()
+        if isinstance(outcome, Unavailable):
+            self._directory.note(did, Answer.FAILED, now_s)
+        elif isinstance(outcome, NotFound):
+            self._directory.note(did, Answer.NOT_FOUND, now_s)
+            if self._directory.is_suspect(now_s) and not await self._still_knows_one():
+                return Unavailable("the directory finds hardly anybody")
+        else:
+            self._directory.note(did, Answer.FOUND, now_s)
+        return outcome
+
+    async def _still_knows_one(self) -> bool:
+        """Whether the directory still finds a DID that it found before."""
+        known = self._directory.known_did
+        return known is not None and isinstance(await self._fetch(known), Identity | Broken)
+
+    async def _fetch(self, did: str) -> Outcome:
+        url = document_url(did, self._plc_url, allow_insecure=self._allow_insecure)
+        if isinstance(url, Broken):
+            return url
+        try:
+            status, body = await self._fetcher.get(
+                url,
+                trusted=did.startswith(PLC_METHOD),
+                max_bytes=MAX_DOCUMENT_BYTES,
+                limit_s=self._limits.request_s,
+                hops=self._limits.hops,
+            )
+        except FetchError as error:
+            return Unavailable(str(error))
+        if status in _GONE:
+            return NotFound(f"status {status}")
+        if status != 200:
+            return Unavailable(f"status {status}")
+        # A page that is no document says as little as a failure: a proxy's, an error's.
+        known = parse_document(body, did, allow_insecure=self._allow_insecure)
+        return Unavailable("no JSON object") if known is None else known
+
+
+def _label(outcome: Known) -> str:
+    if isinstance(outcome, Identity):
+        return "found"
+    return "broken" if isinstance(outcome, Broken) else "not_found"
