@@ -298,6 +298,6 @@ class SegmentReader:
         if at == len(self._bases):
             self._bases = list_segments(self._dir)
             at = bisect_right(self._bases, segment.base)
-        if at == len(self._bases) or self._bases[at] < next_seq:
+        if at == len(self._bases):
             raise Damaged(f"{segment.name} ends before seq {next_seq}, and no segment follows")
         return self._segment(self._bases[at])

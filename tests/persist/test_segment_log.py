@@ -47,7 +47,7 @@ class TestSegmentLog(LogContract):
         crash(log)
 
     def lose_lock(self, place: Path) -> None:
-        os.unlink(place / LOCK_NAME)
+        (place / LOCK_NAME).unlink()
 
 
 def filled(place: Path, groups: tuple[int, ...], disk: Disk | None = None) -> SegmentLog:
@@ -97,6 +97,17 @@ def test_a_tail_torn_at_any_byte_is_cut_and_its_numbers_are_given_again(tmp_path
             write(log, 1)
         assert everything(torn) == numbered(1, 2, 3, 4)
         shutil.rmtree(torn)
+
+
+def test_nothing_of_a_torn_tail_stays_in_the_file(tmp_path: Path) -> None:
+    log = filled(tmp_path, (2,))
+    frames = [event(3, 2000)]
+    log.append(pack(frames), frames, TIME_US)
+    crash(log)
+    os.truncate(last_segment(tmp_path), last_segment(tmp_path).stat().st_size - 1)
+    with closing(small(tmp_path)) as log:
+        log.claim("again")
+        assert last_segment(tmp_path).stat().st_size == log.size_bytes < 1000
 
 
 def test_a_chunk_of_which_only_later_pages_reached_the_disk_is_cut(tmp_path: Path) -> None:
@@ -384,6 +395,19 @@ def test_a_name_is_on_disk_before_anything_in_its_file_is_durable(tmp_path: Path
     assert [call[0] for call in disk.asked[begun + 2 :]] == ["write", "sync"]
 
 
+def test_what_was_appended_before_a_roll_is_flushed_with_its_own_file(tmp_path: Path) -> None:
+    disk = RecordingDisk()
+    log = filled(tmp_path, (1,), disk)
+    for _ in range(2):
+        frames = [event(log.next_seq + n) for n in range(40)]
+        chunk = log.append(pack(frames), frames, TIME_US)
+    asked = [call[0] for call in disk.asked]
+    assert asked[-5:] == ["write", "sync", "create", "sync_folder", "write"]
+    log.wait(chunk.next_seq - 1)
+    log.close()
+    assert everything(tmp_path) == numbered(*range(1, 82))
+
+
 def test_retention_tells_readers_before_it_removes_a_file(tmp_path: Path) -> None:
     class Watching(RecordingDisk):
         def remove(self, path: Path) -> None:
@@ -403,12 +427,13 @@ def test_the_age_of_a_segment_sealed_before_a_restart_is_that_of_its_last_event(
 ) -> None:
     log = small(tmp_path)
     log.claim("first")
-    write(log, 40)
+    write(log, 20)
     # Beats long after the last event: they do not keep it.
     for second in range(1, 30):
         write(log, 0, time_us=TIME_US + second * 1_000_000)
     write(log, 40, time_us=TIME_US + 30_000_000)
     log.close()
+    assert list_segments(tmp_path) == [1, 21]
     with closing(small(tmp_path)) as log:
         log.claim("again")
         assert log.retain(2**60, 10.0, TIME_US / 1e6 + 9) == 0
