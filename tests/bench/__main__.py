@@ -1,0 +1,213 @@
+"""What does an event cost? The relay's processes measured whole, beside the floor of the same run.
+
+    python -m tests.bench [--seconds 15]        (`make bench`)
+
+    steps       CPU of each step of judging, and the floor F (tests/bench/floor.py)
+    steady      1,000 events/s, 20 hosts: CPU by stage, added latency, memory
+    deliveries  50 consumers at 600 events/s: CPU of a delivery
+    rush        as fast as it goes
+
+Hosts, directory and consumers are processes of their own and are not counted. Prints a table, and the
+same as JSON with --json. It judges nothing: the figures are for people, kept in docs/bench.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Final, cast
+
+from tests.bench.floor import measure, prepared
+from tests.bench.processes import STAGES, cpu_s, pss_bytes
+from tests.relay import ROOT, Relay, wait_for
+
+HOSTS: Final = 20
+ACCOUNTS: Final = 100
+RECORDS: Final = 2000
+CONSUMERS: Final = 50
+STEADY_RATE: Final = 1000.0
+DELIVERY_RATE: Final = 600.0
+RUSH_RATE: Final = 20_000.0
+RUSH_EVENTS: Final = 20_000
+
+
+class Simnet:
+    """The simulated network as a process, steered over its control port."""
+
+    def __init__(self) -> None:
+        """Start it, and wait for its addresses."""
+        self.process = subprocess.Popen(
+            [
+                sys.executable, "-m", "tests.simnet", "--hosts", str(HOSTS), "--accounts",
+                str(ACCOUNTS), "--records", str(RECORDS), "--genesis-share", "0",
+                "--start", "control", "--lifetime", "1200", "--p256-share", "0",
+            ],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.ready: dict[str, Any] = json.loads(self.process.stdout.readline())
+        self._control = socket.create_connection(("127.0.0.1", self.ready["control_port"]))
+        self._lines = cast("IO[str]", self._control.makefile("rw"))
+
+    def do(self, what: str, **arguments: Any) -> dict[str, Any]:
+        """One command; its answer.
+
+        Raises:
+            RuntimeError: the network refused it.
+        """
+        self._lines.write(json.dumps({"do": what, **arguments}) + "\n")
+        self._lines.flush()
+        answer: dict[str, Any] = json.loads(self._lines.readline())
+        if not answer["ok"]:
+            raise RuntimeError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self._lines.close()
+        self._control.close()
+        self.process.terminate()
+        self.process.communicate(timeout=20)
+
+
+@contextlib.contextmanager
+def listener(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """Run one of our reading processes; what it printed is in the dict afterwards."""
+    result: dict[str, Any] = {}
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"tests.bench.{module}", *arguments],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    try:
+        yield result
+    finally:
+        output, _ = process.communicate(timeout=60)
+    result.update(json.loads(output))
+
+
+def load(relay: Relay, simnet: Simnet, rate: float, events: int) -> dict[str, Any]:
+    """Say `events` commits at `rate`; wait until all are on disk; CPU by stage and speed."""
+    assert relay.process is not None
+    pid = relay.process.pid
+    simnet.do("prebuild", count=events)
+    before = relay.metrics("persist")["standpipe_durable_seq"]
+    spent, began = cpu_s(pid), time.monotonic()
+    simnet.do("start", rate=rate, seconds=600)
+    count = simnet.do("wait")["events"]
+
+    def durable() -> bool:
+        return bool(relay.metrics("persist")["standpipe_durable_seq"] - before >= count)
+
+    wait_for(f"{count} events to be durable", durable, 120)
+    elapsed = time.monotonic() - began
+    # PostgreSQL is written behind the log: what this load still owes it belongs to the count.
+    applied = "standpipe_view_applied_seq"
+    wait_for("the view", lambda: relay.metrics("persist")[applied] >= before + count, 60)
+    after = cpu_s(pid)
+    cost = {stage: (after[stage] - spent.get(stage, 0)) / count * 1e6 for stage in STAGES}
+    return {
+        "events": count,
+        "events_per_s": count / elapsed,
+        "cpu_us": cost,
+        "cpu_us_all": sum(cost.values()),
+        "pss_mib": {stage: size / 2**20 for stage, size in pss_bytes(pid).items()},
+    }
+
+
+def run(seconds: float) -> dict[str, Any]:
+    """Every part in turn; all figures."""
+    items = asyncio.run(prepared())
+    floor, steps = measure(items)
+    frame_bytes = sum(len(item.raw) for item in items) / len(items)
+    blocks = sum(len(item.car.blocks) for item in items) / len(items)
+    results: dict[str, Any] = {
+        "python": platform.python_version(),
+        "commit": {"bytes": frame_bytes, "blocks": blocks},
+        "floor_us": floor,
+        "steps": {step.name: step.cost_us for step in steps},
+    }
+    simnet = Simnet()
+    try:
+        hosts = [host["url"] for host in simnet.ready["hosts"]]
+        streams = [host["stream"] for host in simnet.ready["hosts"]]
+        with Relay(plc_url=simnet.ready["plc_url"], hosts=hosts) as relay:
+            load(relay, simnet, STEADY_RATE, 1000)  # identities resolved, caches warm
+            with listener("tap", relay.stream_url, *streams) as latency:
+                results["steady"] = load(relay, simnet, STEADY_RATE, int(STEADY_RATE * seconds))
+            results["steady"]["latency"] = latency
+            sinks = ("sink", relay.stream_url, "--consumers", str(CONSUMERS))
+            with listener(*sinks) as deliveries:
+                shared = load(relay, simnet, DELIVERY_RATE, int(DELIVERY_RATE * seconds))
+            results["deliveries"] = shared | {"sink": deliveries}
+            cpu_us = shared["cpu_us"]["broadcast"] * shared["events"]
+            shared["delivery_us"] = cpu_us / max(1, deliveries["deliveries"])
+            results["deliveries"]["delivery_us"] = shared["delivery_us"]
+            results["rush"] = load(relay, simnet, RUSH_RATE, RUSH_EVENTS)
+    finally:
+        simnet.close()
+    results["floor_us_after"] = measure(items)[0]
+    return results
+
+
+def table(results: dict[str, Any]) -> Iterator[str]:
+    """The figures for people."""
+    floor = (results["floor_us"] + results["floor_us_after"]) / 2
+    commit = results["commit"]
+    yield f"Python {results['python']}; a commit has {commit['bytes']:.0f} bytes, "
+    yield f"{commit['blocks']:.1f} blocks. F = {floor:.1f} µs "
+    yield f"({results['floor_us']:.1f} before, {results['floor_us_after']:.1f} after the load)."
+    yield ""
+    yield "| step | µs CPU | × F |"
+    yield "| --- | --- | --- |"
+    for name, cost in results["steps"].items():
+        yield f"| {name} | {cost:.1f} | {cost / floor:.2f} |"
+    yield ""
+    yield "| load | events/s | " + " | ".join(STAGES) + " | all | all × F | persist × F |"
+    yield "| --- | --- |" + " --- |" * (len(STAGES) + 3)
+    for name in ("steady", "deliveries", "rush"):
+        part = results[name]
+        cells = " | ".join(f"{part['cpu_us'][stage]:.1f}" for stage in STAGES)
+        yield (
+            f"| {name} | {part['events_per_s']:.0f} | {cells} | {part['cpu_us_all']:.1f} "
+            f"| {part['cpu_us_all'] / floor:.2f} | {part['cpu_us']['persist'] / floor:.2f} |"
+        )
+    yield ""
+    latency, part = results["steady"]["latency"], results["deliveries"]
+    yield f"added latency at 1,000 events/s: p50 {latency['p50_ms']:.1f} ms, "
+    yield f"p99 {latency['p99_ms']:.1f} ms, most {latency['max_ms']:.1f} ms "
+    yield f"({latency['events']} events, {latency['missing']} missing)"
+    yield f"a delivery with {CONSUMERS} consumers: {part['delivery_us']:.2f} µs "
+    yield f"({part['sink']['deliveries']} deliveries, {part['sink']['cut']} consumers cut)"
+    memory = results["steady"]["pss_mib"]
+    python = sum(size for stage, size in memory.items() if stage != "postgres")
+    yield f"memory (PSS): all of Python {python:.0f} MiB; " + ", ".join(
+        f"{stage} {memory[stage]:.0f}" for stage in STAGES
+    )
+
+
+def main() -> int:
+    """The door."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=15, help="of each steady load")
+    parser.add_argument("--json", type=Path, help="also write every figure there")
+    options = parser.parse_args()
+    results = run(options.seconds)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+    print("\n".join(table(results)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
