@@ -10,7 +10,7 @@ import random
 from typing import Any, Final
 
 from tests.simnet.clock import datetime_text, tid
-from tests.simnet.drisl import CID_PREFIX
+from tests.simnet.drisl import CID_PREFIX, link
 
 COLLECTIONS: Final = (
     "app.bsky.feed.like",
@@ -46,19 +46,49 @@ def new_record(path: str, rng: random.Random, now_us: int) -> dict[str, Any]:
     collection = path.partition("/")[0]
     created = datetime_text(now_us)
     if collection == "app.bsky.feed.post":
-        text = " ".join(rng.choices(_WORDS, k=rng.randrange(4, 45)))
-        return {"$type": collection, "text": text, "langs": ["en"], "createdAt": created}
+        return _post(created, rng, now_us)
     if collection in ("app.bsky.feed.like", "app.bsky.feed.repost"):
-        subject = {"uri": f"at://{_did(rng)}/app.bsky.feed.post/{_rkey(rng, now_us)}"}
-        return {
-            "$type": collection,
-            "subject": {**subject, "cid": _cid_text(rng)},
-            "createdAt": created,
-        }
+        return {"$type": collection, "subject": _reference(rng, now_us), "createdAt": created}
     if collection == "app.bsky.graph.follow":
         return {"$type": collection, "subject": _did(rng), "createdAt": created}
     name = " ".join(rng.choices(_WORDS, k=2))
     return {"$type": collection, "displayName": name, "description": _TEXT}
+
+
+def _post(created: str, rng: random.Random, now_us: int) -> dict[str, Any]:
+    """A post: half of them answers, some with a link, some with a picture."""
+    text = " ".join(rng.choices(_WORDS, k=rng.randrange(8, 55)))
+    post: dict[str, Any] = {
+        "$type": "app.bsky.feed.post",
+        "text": text,
+        "langs": ["en"],
+        "createdAt": created,
+    }
+    roll = rng.random()
+    if roll < 0.5:
+        post["reply"] = {"root": _reference(rng, now_us), "parent": _reference(rng, now_us)}
+    if roll > 0.4:
+        uri = f"https://news.example/{_rkey(rng, now_us)}"
+        feature = {"$type": "app.bsky.richtext.facet#link", "uri": uri}
+        post["facets"] = [
+            {"index": {"byteStart": 0, "byteEnd": len(text) // 2}, "features": [feature]}
+        ]
+    if roll > 0.8:
+        picture = {
+            "$type": "blob",
+            "ref": link(b"\x01\x55\x12\x20" + rng.randbytes(32)),
+            "mimeType": "image/jpeg",
+            "size": rng.randrange(20_000, 900_000),
+        }
+        image = {"alt": text, "image": picture}
+        post["embed"] = {"$type": "app.bsky.embed.images", "images": [image]}
+    return post
+
+
+def _reference(rng: random.Random, now_us: int) -> dict[str, str]:
+    """A strong reference to somebody's post."""
+    uri = f"at://{_did(rng)}/app.bsky.feed.post/{_rkey(rng, now_us)}"
+    return {"uri": uri, "cid": _cid_text(rng)}
 
 
 def _did(rng: random.Random) -> str:
