@@ -39,7 +39,6 @@ class Settings:
 
     bind: str
     port: int
-    public_name: str | None
     data_dir: Path
     plc_url: str
     hosts: tuple[str, ...]
@@ -252,16 +251,10 @@ def _secret(text: str) -> str:
     return text
 
 
-def _text(text: str) -> str:
-    return text
-
-
 TABLE: Final[tuple[Row, ...]] = (
     Row("bind", "STANDPIPE_BIND", ":2470", parse_bind,
         "Address and port of the public server, for consumers and HTTP. No host part: every address.",
         ("RELAY_API_BIND", "RELAY_API_LISTEN")),
-    Row("public_name", "STANDPIPE_PUBLIC_NAME", "", _text,
-        "Host name under which the world reaches this relay; never crawled."),
     Row("data_dir", "STANDPIPE_DATA_DIR", "data", _folder,
         "Folder that holds the log, the embedded database and the admin password.",
         ("RELAY_PERSIST_DIR", "RELAY_PERSISTER_DIR")),

@@ -54,7 +54,7 @@ def run() -> int:
         "port": settings.port, "data_dir": str(paths.data_dir),
         "ingest": settings.ingest_processes, "broadcast": settings.broadcast_processes,
         "database": "embedded" if settings.database_url is None else "DATABASE_URL"}})  # fmt: skip
-    _become_supervisor(config, held)
+    return _become_supervisor(config, held)
 
 
 def _become_supervisor(config: Path, held: list[locks.Lock]) -> NoReturn:
@@ -99,4 +99,4 @@ def _remove_stale(paths: Paths) -> None:
 
 
 def _say(problem: str) -> None:
-    print(f"standpipe: {problem}", file=sys.stderr)  # noqa: T201 - the command's own voice
+    print(f"standpipe: {problem}", file=sys.stderr)

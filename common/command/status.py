@@ -31,11 +31,11 @@ def status(*, as_json: bool) -> int:
         settings = load_settings(os.environ)
     except SettingsError as error:
         for problem in error.problems:
-            print(f"standpipe: {problem}", file=sys.stderr)  # noqa: T201 - the command's own voice
+            print(f"standpipe: {problem}", file=sys.stderr)
         return EXIT_SETTINGS
     found = gather(Paths.of(settings), settings.port)
     text = orjson.dumps(report.as_value(found)).decode() if as_json else report.as_text(found)
-    print(text)  # noqa: T201 - the command's own voice
+    print(text)
     return 0 if found.up else EXIT_FAULT
 
 
