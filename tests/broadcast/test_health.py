@@ -1,0 +1,32 @@
+"""broadcast.health: never healthy while nothing can be delivered."""
+
+from __future__ import annotations
+
+import pytest
+
+from broadcast.health import Pulse, why_unhealthy
+
+NOW_S = 1000.0
+WELL = {"opened": True, "heard_s": NOW_S - 1, "level_s": NOW_S - 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        pytest.param({}, None, id="heard from and level is healthy"),
+        pytest.param({"opened": False}, "the log is not there yet", id="no log"),
+        pytest.param({"heard_s": None}, "nothing has come from persist yet", id="never heard"),
+        pytest.param(
+            {"heard_s": NOW_S - 6}, "nothing has come from persist for 6 s", id="silent persist"
+        ),
+        pytest.param({"heard_s": NOW_S - 4.9}, None, id="a beat or two may be late"),
+        pytest.param({"level_s": NOW_S - 11}, "this member is behind the log", id="behind"),
+        pytest.param({"level_s": None}, "this member is behind the log", id="never level"),
+        pytest.param({"draining": True}, "this member is ending", id="ending"),
+    ],
+)
+def test_health_tells_whether_events_are_delivered(
+    change: dict[str, bool | float | None], why: str | None
+) -> None:
+    pulse = Pulse(**{**WELL, **change})  # type: ignore[arg-type]
+    assert why_unhealthy(pulse, NOW_S) == why
