@@ -1,0 +1,120 @@
+"""Is a database waited for, prepared once, and refused when another release made it?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from common import database
+from common.database import (
+    SchemaMismatch,
+    connect,
+    ensure_schema,
+    wait_for_database,
+    wait_for_schema,
+)
+from tests.fix_loop import LoopRun
+from tests.fix_postgres import Postgres
+
+NOBODY = "postgresql://standpipe@127.0.0.1:1/postgres"
+
+
+def test_the_schema_is_applied_once_and_left_alone_afterwards(postgres_url: str) -> None:
+    with closing(connect(postgres_url, "test")) as connection:
+        ensure_schema(connection)
+        connection.execute("INSERT INTO relay (name, value) VALUES ('applied_seq', 7)")
+        ensure_schema(connection)
+        rows = connection.execute("SELECT name, value FROM relay ORDER BY name").fetchall()
+    assert rows == [("applied_seq", 7), ("schema_version", database.SCHEMA_VERSION)]
+
+
+def test_two_processes_that_prepare_at_once_agree(postgres_url: str) -> None:
+    errors: list[BaseException] = []
+
+    def prepare() -> None:
+        try:
+            with closing(connect(postgres_url, "test")) as connection:
+                ensure_schema(connection)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=prepare) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_a_database_of_another_release_is_refused_by_name(
+    postgres_url: str, loop_run: LoopRun
+) -> None:
+    with closing(connect(postgres_url, "test")) as connection:
+        ensure_schema(connection)
+        connection.execute("UPDATE relay SET value = 99 WHERE name = 'schema_version'")
+        with pytest.raises(SchemaMismatch, match="version 99"):
+            ensure_schema(connection)
+    with pytest.raises(SchemaMismatch, match="version 99"):
+        loop_run(wait_for_schema(postgres_url, "test"))
+
+
+def test_others_wait_until_persist_has_prepared_the_database(
+    postgres_url: str, loop_run: LoopRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> str:
+        waiting = asyncio.create_task(wait_for_schema(postgres_url, "test"))
+        async with asyncio.timeout(20):
+            while "waiting for the database and its schema" not in caplog.text:
+                await asyncio.sleep(0.01)
+        assert not waiting.done()
+
+        def prepare() -> None:
+            with closing(connect(postgres_url, "test")) as connection:
+                ensure_schema(connection)
+
+        await asyncio.to_thread(prepare)
+        connection = await waiting
+        cursor = await connection.execute("SELECT current_setting('application_name')")
+        row = await cursor.fetchone()
+        await connection.close()
+        assert row
+        return str(row[0])
+
+    with caplog.at_level(logging.INFO):
+        assert loop_run(story()) == "standpipe test"
+    assert "is there, after" in caplog.text
+
+
+def test_a_database_that_is_away_is_waited_for_until_it_is_back(own_postgres: Postgres) -> None:
+    own_postgres.stop()
+    found: list[bool] = []
+
+    def wait() -> None:
+        connection = wait_for_database(own_postgres.url, "test", threading.Event())
+        assert connection
+        with closing(connection):
+            found.append(connection.execute("SELECT 1").fetchone() == (1,))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    own_postgres.start()
+    thread.join(20)
+    assert found == [True]
+
+
+def test_a_wait_ends_when_the_process_shall_stop(caplog: pytest.LogCaptureFixture) -> None:
+    stopped = threading.Event()
+    threading.Timer(0.3, stopped.set).start()
+    assert wait_for_database(NOBODY, "test", stopped) is None
+    # Many attempts, one line.
+    assert caplog.text.count("waiting for the database") == 1
+
+
+def test_one_attempt_says_why_it_failed() -> None:
+    with pytest.raises(psycopg.OperationalError):
+        connect(NOBODY, "test")
