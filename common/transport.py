@@ -11,6 +11,7 @@ one owner: the thread that made it.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -35,7 +36,9 @@ class WrongThread(RuntimeError):
 def batch_outlet(context: zmq.Context[zmq.Socket[bytes]], member: int) -> zmq.Socket[bytes]:
     """The ingest end of the hop to persist; not yet connected."""
     socket = context.socket(zmq.DEALER)
-    socket.setsockopt(zmq.IDENTITY, b"ingest-%d" % member)
+    # Of this process and no other: a reply on its way to a predecessor must never be taken for
+    # ours, since positions begin anew with each process.
+    socket.setsockopt(zmq.IDENTITY, b"ingest-%d-" % member + os.urandom(8))
     _configure(socket, send=BATCHES_HIGH_WATER, receive=REPLIES_HIGH_WATER)
     return socket
 
@@ -43,7 +46,7 @@ def batch_outlet(context: zmq.Context[zmq.Socket[bytes]], member: int) -> zmq.So
 def batch_inlet(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     """The persist end of the hop from ingest; not yet bound."""
     socket = context.socket(zmq.ROUTER)
-    # A restarted ingest process takes over its predecessor's name.
+    # A connection that comes back before its end was noticed takes over its own name.
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
     # A reply to a process that is gone is an error to be seen, not a silent drop.
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
