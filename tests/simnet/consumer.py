@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.simnet.events import ERROR_HEADER
-from tests.simnet.truth import open_frame
+from tests.simnet.truth import UNREADABLE, open_frame
 
 
 class Consumer:
@@ -21,7 +21,7 @@ class Consumer:
 
     cursor: where to start; None: live. After a break it is the last number received; since a
         relay's cursor is inclusive and a host's is not, a repeated number is left out.
-    frames: complete messages in the order received, `#info` among them.
+    frames: complete messages in the order received, `#info` and unreadable ones among them.
     errors: payloads of error frames. breaks: how often the connection ended.
     """
 
@@ -104,14 +104,18 @@ class Consumer:
             await asyncio.sleep(self._retry_s)
 
     def _take(self, message: str | bytes) -> None:
-        assert isinstance(message, bytes), "a text frame on the stream"
         self._news.set()
+        if isinstance(message, str):
+            message = message.encode()
         if message.startswith(ERROR_HEADER):
             self.errors.append(cbor2.loads(message[len(ERROR_HEADER) :]))
             return
-        kind, body = open_frame(message)
-        if kind != "info":
-            if self.cursor is not None and body["seq"] == self.cursor:
+        try:
+            seq = open_frame(message)[1].get("seq")
+        except UNREADABLE:
+            seq = None
+        if seq is not None:
+            if seq == self.cursor:
                 return
-            self.cursor = body["seq"]
+            self.cursor = seq
         self._keep(message)

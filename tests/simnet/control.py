@@ -105,7 +105,7 @@ class Control:
             if do not in self._commands:
                 raise ValueError(f"unknown command {do!r}; known: {sorted(self._commands)}")
             return {"ok": True, **await self._commands[do](**command)}
-        except Exception as error:  # noqa: BLE001  the caller is told, whatever it is
+        except Exception as error:
             return {"ok": False, "error": f"{type(error).__name__}: {error}"}
 
     # Load
@@ -178,8 +178,8 @@ class Control:
         target.wake()
         return {}
 
-    async def host(self, host: int, what: str, count: int = 1, hex: str = "") -> Answer:
-        """cut, close, open, repeat, regress, restart_seq, or raw (hex bytes past the framing)."""
+    async def host(self, host: int, what: str, count: int = 1, data: str = "") -> Answer:
+        """cut, close, open, repeat, regress, restart_seq, or raw (data in hex, past the framing)."""
         target = self.network.hosts[host]
         match what:
             case "cut":
@@ -195,7 +195,7 @@ class Control:
             case "restart_seq":
                 target.restart_seq()
             case "raw":
-                target.write_raw(bytes.fromhex(hex))
+                target.write_raw(bytes.fromhex(data))
             case _:
                 raise ValueError(f"unknown {what!r}")
         return {}

@@ -111,9 +111,12 @@ class Host:
             process_request=self._request,
             ping_interval=None,
             server_header=None,
+            open_timeout=None,
             close_timeout=0.5,
             max_size=1 << 16,
         )
+        if self._tls is not None:
+            expect_refusals(asyncio.get_running_loop())
         self.port = next(iter(self._server.sockets)).getsockname()[1]
 
     async def close(self) -> None:
@@ -199,8 +202,8 @@ class Host:
             self.requests.append(request.path)
             if self.faults.close_on_accept:
                 connection.transport.abort()
-            while self.faults.silent_handshake:
-                await asyncio.sleep(0.05)
+            while self.faults.silent_handshake and self._server is not None:
+                await asyncio.sleep(0.02)
             return None
         query = parse_qs(target.query)
         status, body = self._answer(target.path, query.get("did", [""])[0])
@@ -325,6 +328,22 @@ def _wire(message: Message) -> bytes:
     if len(data) < 1 << 16:
         return opcode + b"\x7e" + len(data).to_bytes(2) + data
     return opcode + b"\x7f" + len(data).to_bytes(8) + data
+
+
+def expect_refusals(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep a client's refusal of a certificate from being reported as a fault of the loop."""
+    given = loop.get_exception_handler()
+
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        refused = isinstance(context.get("exception"), (ConnectionResetError, ssl.SSLError))
+        if refused and "transport creation" in context["message"]:
+            return
+        if given is None:
+            loop.default_exception_handler(context)
+        else:
+            given(loop, context)
+
+    loop.set_exception_handler(report)
 
 
 async def _refuse(connection: ServerConnection, name: str, message: str) -> None:

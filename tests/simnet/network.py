@@ -50,6 +50,9 @@ DEFAULT_MIX: Final[Mapping[str, float]] = {
 }
 """How likely each happening is; relative weights."""
 
+SLOW: Final = frozenset(("deactivate", "takedown", "new_key", "migrate"))
+"""What keeps an account busy for a while."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
@@ -91,6 +94,10 @@ class NetworkConfig:
     max_rate: float = 20_000.0
     max_seconds: float = 3600.0
     backlog_bytes: int = 64_000_000
+
+
+class NoneFreeError(RuntimeError):
+    """Every account is inactive, resting or deleted at this moment."""
 
 
 class RunResult(NamedTuple):
@@ -239,7 +246,7 @@ class Network:
                 continue
             if (account.spoken or not spoken) and not (settled and account.moving):
                 return self._awake(account)
-        raise RuntimeError("no account may speak now")
+        raise NoneFreeError("no account may speak now")
 
     def _awake(self, account: Account) -> Account:
         """An account without a past introduces itself first."""
@@ -422,7 +429,10 @@ class Network:
                 if not self.prebuilt and only_prebuilt:
                     self._stop.set()
                     break
-                self._step()
+                try:
+                    self._step()
+                except NoneFreeError:
+                    break  # at the next tick somebody may be
                 due -= len(self.truth.entries) - count
         elapsed = loop.time() - begun
         while self._follow_ups:
@@ -446,6 +456,8 @@ class Network:
 
     def _happen(self, what: str) -> None:
         account = self.any_account()
+        if what in SLOW and len(self._follow_ups) >= len(self.accounts) // 3:
+            what = "commit"  # most accounts stay free to speak
         match what:
             case "commit":
                 self.commit(account)
@@ -476,8 +488,8 @@ class Network:
                 raise ValueError(f"nothing called {what} can happen")
 
     def _delete_one(self, account: Account) -> None:
-        """Delete, but leave half of the first accounts alive."""
-        if sum(not a.deleted for a in self.accounts) > self.config.accounts // 2 + 1:
+        """Delete, but leave half of all accounts alive."""
+        if sum(not a.deleted for a in self.accounts) > len(self.accounts) // 2 + 1:
             self.delete(account)
 
     def _later(self, change: Coroutine[Any, Any, None]) -> None:

@@ -5,7 +5,7 @@ All certificates are for `localhost` and 127.0.0.1 unless the kind says otherwis
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 from enum import StrEnum
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_DAY: Final = datetime.timedelta(days=1)
+_DAY: Final = dt.timedelta(days=1)
 
 
 class Certificate(StrEnum):
@@ -83,7 +83,7 @@ def _certificate(
     authority: ec.EllipticCurvePrivateKey | None = None,
 ) -> x509.Certificate:
     """A certificate that ends in `days` days; `names` None makes it a CA."""
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)

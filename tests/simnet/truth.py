@@ -25,6 +25,9 @@ from tests.simnet.events import Event, digest_of
 EXAMPLES: Final = 5
 """How many examples of each fault a report keeps."""
 
+UNREADABLE: Final = (ValueError, KeyError, TypeError, cbor2.CBORDecodeError)
+"""What `open_frame` raises for a message that cannot be read."""
+
 Key = tuple[str, str, str]
 
 
@@ -197,7 +200,7 @@ def compare(truth: Truth, frames: Iterable[bytes]) -> Report:
     for frame in frames:
         try:
             kind, body = open_frame(frame)
-        except (ValueError, cbor2.CBORDecodeError, KeyError, TypeError):
+        except UNREADABLE:
             report._tell("unreadable", frame[:40].hex())
             continue
         if kind == "info":
@@ -235,7 +238,7 @@ def open_frame(frame: bytes) -> tuple[str, dict[str, Any]]:
     """A message's kind (without `#`) and payload, by cbor2 alone.
 
     Raises:
-        ValueError: it is not two CBOR maps of an `op` 1 message, and nothing more.
+        UNREADABLE: it is not two CBOR maps of an `op` 1 message, and nothing more.
     """
     stream = io.BytesIO(frame)
     header, body = cbor2.load(stream), cbor2.load(stream)
