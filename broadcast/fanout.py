@@ -74,7 +74,8 @@ class Fanout:
         self._ticked_s = 0.0
         metrics.HEAD_SEQ.set(self.live_seq - 1)
 
-    def __len__(self) -> int:
+    @property
+    def streams(self) -> int:
         """Open streams."""
         return len(self._outlets)
 

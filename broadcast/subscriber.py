@@ -189,7 +189,7 @@ class Subscriber(asyncio.Protocol):
             words = "the relay ends" if service.draining else "the log is not there yet"
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", words)
             return
-        if len(fanout) >= service.limits.consumers:
+        if fanout.streams >= service.limits.consumers:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", "too many streams")
             return
         response = self._conn.accept(request)
