@@ -18,9 +18,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from common.verdict import DropReason
 from tests.fix_loop import LoopRun
 from tests.simnet import Consumer, Network, NetworkConfig, Truth, compare
+from tests.simnet.config import DEFAULT_MIX
 from tests.simnet.faults import DirectoryFault
 from tests.simnet.invalid import BAD_MESSAGES, INVALID
-from tests.simnet.network import DEFAULT_MIX
 from tests.simnet.tls import Certificate
 from tests.simnet.truth import open_frame
 
@@ -411,7 +411,7 @@ def test_prebuilt_events_go_out_at_their_rate_and_only_once(loop_run: LoopRun) -
     async def story() -> None:
         async with Network(NetworkConfig(hosts=2, accounts=4, records=10)) as network:
             await network.prebuild(100)
-            count = len(network.prebuilt)
+            count = len(network.load.prebuilt)
             assert not network.truth.entries
             with pytest.raises(RuntimeError, match="prebuilt"):
                 network.commit(next(a for a in network.accounts if a.did == _first_did(network)))
@@ -424,7 +424,7 @@ def test_prebuilt_events_go_out_at_their_rate_and_only_once(loop_run: LoopRun) -
 
 
 def _first_did(network: Network) -> str:
-    return network.prebuilt[-1][1].did
+    return network.load.prebuilt[-1][1].did
 
 
 def test_load_is_bounded(loop_run: LoopRun) -> None:

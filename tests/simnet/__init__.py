@@ -10,8 +10,9 @@ Sync 1.1. Nothing here uses the relay's own decoding: a fault that both shared w
 Only `common.verdict.DropReason` is shared, as the words in which an expectation is written.
 """
 
+from tests.simnet.config import NetworkConfig
 from tests.simnet.consumer import Consumer
-from tests.simnet.network import Network, NetworkConfig
+from tests.simnet.network import Network
 from tests.simnet.truth import Report, Truth, compare
 
 __all__ = ["Consumer", "Network", "NetworkConfig", "Report", "Truth", "compare"]

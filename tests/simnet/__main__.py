@@ -20,8 +20,9 @@ from typing import Any, Final
 
 import uvloop
 
+from tests.simnet.config import NetworkConfig
 from tests.simnet.control import Control
-from tests.simnet.network import Network, NetworkConfig
+from tests.simnet.network import Network
 from tests.simnet.tls import Certificate
 
 PR_SET_PDEATHSIG: Final = 1

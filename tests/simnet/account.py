@@ -57,6 +57,11 @@ class Account:
         self._generation = 0
         self.key = SigningKey(curve, f"{seed}/key/0")
 
+    @property
+    def tied(self) -> bool:
+        """Whether its DID names its host, so that it cannot move."""
+        return self.did.startswith("did:web:")
+
     def fill(self, count: int, rng: random.Random) -> None:
         """Give the account a past of `count` records that nobody has seen on a stream."""
         self.paths = rkey_paths(count, rng, self._clock.tick())

@@ -15,7 +15,8 @@ from typing import Any
 
 from tests.simnet.account import Account
 from tests.simnet.faults import DirectoryFault, HostFaults
-from tests.simnet.network import Network, RunResult
+from tests.simnet.load import RunResult
+from tests.simnet.network import Network
 
 Answer = dict[str, Any]
 Arguments = dict[str, Any]
@@ -137,7 +138,7 @@ class Control:
     async def prebuild(self, count: int) -> Answer:
         """Sign commits for the next `start`."""
         await self.network.prebuild(count)
-        return {"prebuilt": len(self.network.prebuilt)}
+        return {"prebuilt": len(self.network.load.prebuilt)}
 
     async def status(self) -> Answer:
         """What has been said, and who listens."""

@@ -14,97 +14,23 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Self
 
 from common.verdict import DropReason
 from tests.simnet.account import Account, plc_did
 from tests.simnet.clock import Clock
-from tests.simnet.events import Event, Kind
+from tests.simnet.config import NetworkConfig
+from tests.simnet.events import Event
 from tests.simnet.host import Host
-from tests.simnet.invalid import BAD_MESSAGES, IN_TRAFFIC, INVALID, Source
+from tests.simnet.invalid import BAD_MESSAGES, INVALID, Source
 from tests.simnet.keys import Curve
+from tests.simnet.load import Load, NoneFreeError, RunResult
 from tests.simnet.plc import Directory
-from tests.simnet.tls import Authority, Certificate
+from tests.simnet.tls import Authority
 from tests.simnet.truth import Truth
-
-TICK_S: Final = 0.005
-"""How often `run` looks what is due, in seconds."""
-
-DEFAULT_MIX: Final[Mapping[str, float]] = {
-    "commit": 0.90,
-    "batch": 0.02,
-    "empty": 0.005,
-    "handle": 0.02,
-    "sync": 0.015,
-    "deactivate": 0.01,
-    "takedown": 0.005,
-    "new_account": 0.01,
-    "new_key": 0.005,
-    "migrate": 0.005,
-    "delete": 0.005,
-}
-"""How likely each happening is; relative weights."""
-
-SLOW: Final = frozenset(("deactivate", "takedown", "new_key", "migrate"))
-"""What keeps an account busy for a while."""
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkConfig:
-    """What the network is like.
-
-    seed: fixes keys, DIDs, choices. start_us: Unix microseconds of a clock that steps evenly,
-        which makes the bytes of two runs equal; None follows the machine's clock.
-    hosts, accounts: how many in all. records: how many each account holds at the beginning.
-    genesis_share: part of the accounts that begin with nothing, and say so.
-    p256_share: part with a P-256 key. legacy_share: part with a DID document of the old form.
-    web_accounts: the first account of each host is a did:web that the host itself serves.
-    tls: certificate of each host in turn; None or past the end: no TLS.
-    invalid_share: part of the events of `run` that are invalid; invalid: which of them.
-    extra_field_share: part of the commits that carry a field no lexicon knows.
-    mix: weights of what happens in `run`.
-    settle_s: rest before a change of identity, in seconds. pause_s: how long an account stays
-        inactive, in seconds.
-    max_events, max_rate, max_seconds: bounds of the load.
-    backlog_bytes: what each host keeps for cursors.
-    """
-
-    seed: int = 1
-    start_us: int | None = None
-    hosts: int = 2
-    accounts: int = 10
-    records: int = 2000
-    genesis_share: float = 0.1
-    p256_share: float = 0.5
-    legacy_share: float = 0.1
-    web_accounts: bool = False
-    tls: tuple[Certificate | None, ...] = ()
-    invalid_share: float = 0.0
-    invalid: tuple[str, ...] = IN_TRAFFIC
-    extra_field_share: float = 0.02
-    mix: Mapping[str, float] = field(default_factory=lambda: DEFAULT_MIX)
-    settle_s: float = 1.0
-    pause_s: float = 0.5
-    max_events: int = 2_000_000
-    max_rate: float = 20_000.0
-    max_seconds: float = 3600.0
-    backlog_bytes: int = 64_000_000
-
-
-class NoneFreeError(RuntimeError):
-    """Every account is inactive, resting or deleted at this moment."""
-
-
-class RunResult(NamedTuple):
-    """What `run` did: events said (valid and not) and seconds taken."""
-
-    events: int
-    seconds: float
 
 
 class Network:
@@ -126,13 +52,9 @@ class Network:
         self.truth = Truth()
         self.ca_file: Path | None = None
         self.settled: Callable[[], Awaitable[None]] = self._sleep_settled
-        self.prebuilt: deque[tuple[int, Event]] = deque()
-        self._prebuilt_of: Counter[str] = Counter()
+        self.load = Load(self)
         self._by_did: dict[str, Account] = {}
-        self._follow_ups: set[asyncio.Task[None]] = set()
-        self._stop = asyncio.Event()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._rate = 0.0
 
     # Start and end
 
@@ -152,10 +74,7 @@ class Network:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
-        for task in self._follow_ups:
-            task.cancel()
-        await asyncio.gather(*self._follow_ups, return_exceptions=True)
+        await self.load.close()
         for host in self.hosts:
             await host.close()
         await self.plc.close()
@@ -258,9 +177,10 @@ class Network:
         """One `#commit` of so many ops; 0 for an empty one."""
         account = account or self.any_account()
         self._free(account)
-        self.say(account.host, self._commit_event(account, writes))
+        self.say(account.host, self.commit_event(account, writes))
 
-    def _commit_event(self, account: Account, writes: int) -> Event:
+    def commit_event(self, account: Account, writes: int) -> Event:
+        """A commit that the account makes now, and that the caller lets a host say."""
         extra = {}
         if self.rng.random() < self.config.extra_field_share:
             extra["simnetNote"] = {"deep": [1, "kept", None]}
@@ -348,8 +268,8 @@ class Network:
 
     async def migrate(self, account: Account, to: int) -> None:
         """Move to another host with a new key; the old host speaks once more, in vain."""
-        if to == account.host:
-            raise ValueError("a migration needs another host")
+        if to == account.host or account.tied:
+            raise ValueError("a migration needs another host, and a did:plc account")
         self._free(account)
         account.resting = account.moving = True
         await self.settled()
@@ -369,138 +289,27 @@ class Network:
 
     def _free(self, account: Account) -> None:
         """Refuse to touch an account whose next commits are signed already."""
-        if self._prebuilt_of[account.did]:
+        if self.load.waits_for(account.did):
             raise RuntimeError(f"{account.did} has prebuilt commits that are not sent yet")
 
     # Load
 
     async def prebuild(self, count: int) -> None:
         """Sign `count` commits now, to be said by the next `run`."""
-        for number in range(count):
-            account = self.rng.choice(self.accounts)
-            if account.repo.rev is None:
-                for event in account.born():
-                    self._keep(account, event)
-            self._keep(account, self._commit_event(account, 1))
-            if number % 100 == 0:
-                await asyncio.sleep(0)
+        await self.load.prebuild(count)
 
-    def _keep(self, account: Account, event: Event) -> None:
-        self.prebuilt.append((account.host, event))
-        self._prebuilt_of[account.did] += 1
+    async def run(self, rate: float, seconds: float) -> RunResult:
+        """Let things happen at `rate` events a second for so long (see `Load.run`)."""
+        return await self.load.run(rate, seconds)
+
+    def set_rate(self, rate: float) -> None:
+        """Change the rate of the present `run`, in events per second over all hosts."""
+        self.load.set_rate(rate)
 
     def stop(self) -> None:
         """End `run` as soon as possible."""
-        self._stop.set()
-
-    def set_rate(self, rate: float) -> None:
-        """Change the rate of the present `run`, in events per second over all hosts.
-
-        Raises:
-            ValueError: past the bound of the load.
-        """
-        if not 0 <= rate <= self.config.max_rate:
-            raise ValueError(f"rate must be between 0 and {self.config.max_rate}")
-        self._rate = rate
-
-    async def run(self, rate: float, seconds: float) -> RunResult:
-        """Let things happen at `rate` events a second for so long, then let all of it finish.
-
-        What was prebuilt goes first; without a mix that asks for more, it ends with it.
-
-        Raises:
-            ValueError: past the bounds of the load.
-        """
-        self.set_rate(rate)
-        if not 0 <= seconds <= self.config.max_seconds:
-            raise ValueError(f"seconds must be between 0 and {self.config.max_seconds}")
-        self._stop.clear()
-        loop = asyncio.get_running_loop()
-        begun = now = loop.time()
-        before = len(self.truth.entries)
-        due = 0.0
-        only_prebuilt = bool(self.prebuilt)
-        while now < begun + seconds and not self._stop.is_set():
-            await asyncio.sleep(TICK_S)
-            later = loop.time()
-            due, now = min(due + self._rate * (later - now), self._rate + 1), later
-            while due >= 1 and before + self.config.max_events > len(self.truth.entries):
-                count = len(self.truth.entries)
-                if not self.prebuilt and only_prebuilt:
-                    self._stop.set()
-                    break
-                try:
-                    self._step()
-                except NoneFreeError:
-                    break  # at the next tick somebody may be
-                due -= len(self.truth.entries) - count
-        elapsed = loop.time() - begun
-        while self._follow_ups:
-            await asyncio.gather(*self._follow_ups)
-        return RunResult(len(self.truth.entries) - before, elapsed)
-
-    def _step(self) -> None:
-        """The next happening: prebuilt, invalid, or by the mix."""
-        if self.prebuilt:
-            host, event = self.prebuilt.popleft()
-            self._prebuilt_of[event.did] -= 1
-            self.say(host, event)
-            return
-        if self.rng.random() < self.config.invalid_share and len(self.truth.entries):
-            name = self.rng.choice(self.config.invalid)
-            if not INVALID[name].after_commit or any(a.spoken for a in self.accounts):
-                self.say_invalid(name)
-                return
-        weights = self.config.mix
-        self._happen(self.rng.choices(list(weights), list(weights.values()))[0])
-
-    def _happen(self, what: str) -> None:
-        account = self.any_account()
-        if what in SLOW and len(self._follow_ups) >= len(self.accounts) // 3:
-            what = "commit"  # most accounts stay free to speak
-        match what:
-            case "commit":
-                self.commit(account)
-            case "batch":
-                self.commit(account, self.rng.randrange(2, 12))
-            case "empty":
-                self.commit(account, 0)
-            case "handle":
-                self.change_handle(account)
-            case "sync":
-                self.say_sync(account)
-            case "deactivate":
-                self._later(self.deactivate(account))
-            case "takedown":
-                self._later(self.deactivate(account, "takendown"))
-            case "new_account":
-                self.new_account()
-            case "delete":
-                self._delete_one(account)
-            case "new_key":
-                self._later(self.new_key(account))
-            case "migrate":
-                shift = self.rng.randrange(1, max(2, len(self.hosts)))
-                fit = account.did.startswith("did:plc:") and not account.moving
-                if len(self.hosts) > 1 and fit:
-                    self._later(self.migrate(account, (account.host + shift) % len(self.hosts)))
-            case _:
-                raise ValueError(f"nothing called {what} can happen")
-
-    def _delete_one(self, account: Account) -> None:
-        """Delete, but leave half of all accounts alive."""
-        if sum(not a.deleted for a in self.accounts) > len(self.accounts) // 2 + 1:
-            self.delete(account)
-
-    def _later(self, change: Coroutine[Any, Any, None]) -> None:
-        """Begin a change that takes time; `run` waits for its end."""
-        task = asyncio.create_task(change)
-        self._follow_ups.add(task)
-        task.add_done_callback(self._follow_ups.discard)
+        self.load.stop()
 
     def caught_up(self) -> bool:
         """Whether every host has a reader that has been sent everything."""
         return all(host.caught_up() for host in self.hosts)
-
-
-__all__ = ["DEFAULT_MIX", "Kind", "Network", "NetworkConfig", "RunResult"]
