@@ -1,0 +1,20 @@
+"""Ingest: host sockets in, judged events out; each process reads its share of the hosts.
+
+    host ─▶ subscription ─▶ turns ─▶ pipeline (decode, judge) ─▶ outlet ─▶ persist
+              connection               │        ▲                  │
+              splitter                 ▼        │                  ▼
+                                     resolver (DID documents)   logged · duplicate · back
+
+Promises
+    Nothing leaves that is not verified; "cannot be told now" is neither a pass nor a verdict.
+    For one account, events leave in the order they came in.
+    Every message ends as forwarded or as dropped with one reason, and is counted once.
+    A host's cursor passes an event only when it is on disk, or was dropped and counted.
+    One host, account or frame costs only itself.
+
+Does not promise
+    That its copy of an account's state is the newest: persist owns that, and sends back what was
+    judged against an older one.
+
+Source: the sync spec, "Message Validation Checklist"; the event-stream spec.
+"""

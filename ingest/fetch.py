@@ -108,13 +108,13 @@ class Fetcher:
         """
         try:
             async with asyncio.timeout(limit_s):
-                return await self._follow(url, trusted, max_bytes, hops)
+                return await self._follow(url, max_bytes, hops, trusted=trusted)
         except TimeoutError:
             raise FetchError(f"no answer within {limit_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise FetchError(f"{type(error).__name__}: {error}"[:300]) from None
 
-    async def _follow(self, url: str, trusted: bool, max_bytes: int, hops: int) -> Fetched:
+    async def _follow(self, url: str, max_bytes: int, hops: int, *, trusted: bool) -> Fetched:
         for _ in range(hops + 1):
             session = self._trusted if trusted else self._guarded
             if not trusted:

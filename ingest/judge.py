@@ -68,6 +68,7 @@ class Case:
         identity: Known,
         state: AccountState,
         source: Source,
+        *,
         now_s: float,
         fresh: bool,
     ) -> None:
@@ -100,7 +101,7 @@ def judge(
     kind = event.kind
     if kind is Kind.IDENTITY:
         return _judge_identity(event, identity, state)
-    case = Case(event, identity, state, source, now_s, fresh)
+    case = Case(event, identity, state, source, now_s=now_s, fresh=fresh)
     if kind is Kind.ACCOUNT:
         return _judge_account(case)
     for step in COMMIT_STEPS if kind is Kind.COMMIT else SYNC_STEPS:
@@ -114,7 +115,7 @@ def judge_early(event: Event, state: AccountState, now_s: float) -> Drop | None:
     """The steps that need no identity, so that a replay waits for no DID document."""
     if event.rev is None:
         return None
-    case = Case(event, NotFound(""), state, Source(0, ""), now_s, fresh=True)
+    case = Case(event, NotFound(""), state, Source(0, ""), now_s=now_s, fresh=True)
     for step in (check_rev_is_newer, check_rev_is_not_ahead):
         drop = step(case)
         if drop is not None:

@@ -13,7 +13,6 @@ Source: S-IDN-02, S-IDN-04, S-IDN-09, S-IDN-10.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from random import Random
@@ -53,13 +52,15 @@ class Resolver:
         on_resolved: Callable[[str, Known, float, float], None],
         on_unresolved: Callable[[str, float], None],
         still_wanted: Callable[[str], bool],
+        after: Callable[[], None] = lambda: None,
     ) -> None:
-        """Nothing runs until `start`.
+        """Nothing is answered until `run`.
 
         Args:
             plc_url: of the did:plc directory, without a slash at the end.
             on_resolved: DID, what it says, when it was asked, now; Unix seconds.
             on_unresolved: DID, now. still_wanted: whether to go on asking.
+            after: called after each answer has been dealt with.
         """
         self._fetcher = fetcher
         self._limits = limits
@@ -68,33 +69,26 @@ class Resolver:
         self._on_resolved = on_resolved
         self._on_unresolved = on_unresolved
         self._still_wanted = still_wanted
+        self._after = after
         self._directory = Directory()
         self._plc: asyncio.Queue[str] = asyncio.Queue()
         self._web: asyncio.Queue[str] = asyncio.Queue()
         self._backoffs: dict[str, Backoff] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._workers: list[asyncio.Task[None]] = []
-        self._random = Random()  # noqa: S311 - jitter is no secret
+        self._random = Random()
 
-    def start(self) -> None:
-        """Start the workers, within the running loop."""
-        for queue, count in (
-            (self._plc, self._limits.plc_workers),
-            (self._web, self._limits.web_workers),
-        ):
-            self._workers += [asyncio.create_task(self._work(queue)) for _ in range(count)]
-
-    async def close(self) -> None:
-        """Stop; open questions stay unanswered."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        for worker in self._workers:
-            worker.cancel()
-        for worker in self._workers:
-            with contextlib.suppress(asyncio.CancelledError):
-                await worker
-        self._workers.clear()
+    async def run(self) -> None:
+        """Answer questions until cancelled; open ones stay unanswered."""
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(self._limits.plc_workers):
+                    workers.create_task(self._work(self._plc))
+                for _ in range(self._limits.web_workers):
+                    workers.create_task(self._work(self._web))
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+            self._timers.clear()
 
     def ask(self, did: str, delay_s: float = 0.0) -> None:
         """Look a DID up after so many seconds. At most once until it is answered or withdrawn."""
@@ -132,11 +126,13 @@ class Resolver:
                     self._later(did, self._backoffs[did].next_s())
                 else:
                     del self._backoffs[did]
+                self._after()
                 continue
             metrics.lookups[_label(outcome)].inc()
             # First, as the answer may bring up the next question about the same DID.
             del self._backoffs[did]
             self._on_resolved(did, outcome, asked_s, now_s)
+            self._after()
 
     async def look_up(self, did: str) -> Outcome:
         """Look a DID up once, now."""

@@ -1,0 +1,29 @@
+"""The door: `python -m ingest --member n`."""
+
+from __future__ import annotations
+
+import sys
+
+from common.process import Context, run
+from ingest.worker import Worker
+
+
+async def main(context: Context) -> None:
+    """Read this member's share of the hosts until asked to stop."""
+    settings, paths = context.settings, context.paths
+    await Worker(
+        member=context.member,
+        processes=settings.ingest_processes,
+        endpoint=paths.batches_endpoint,
+        database_url=lambda: settings.database_url or paths.embedded_database_url,
+        plc_url=settings.plc_url,
+        hosts=settings.hosts,
+        relay_url=settings.relay_host,
+        allow_insecure=settings.allow_insecure_hosts,
+        account_limit=settings.default_account_limit,
+        ready=context.ready,
+    ).run(context.stopping)
+
+
+if __name__ == "__main__":
+    sys.exit(run("ingest", main))

@@ -1,0 +1,184 @@
+"""Which hosts does this process read, and since when?
+
+Rows of the table `host` say what an operator wants; this module reads them, and puts in the rows
+of the hosts that were named in the settings or that another relay lists. It never changes a row
+that is there. What is observed of hosts goes to persist, which writes it.
+
+The database is asked on a thread, by one connection of this module's own; while it is away the
+hosts known so far go on being read.
+
+Source: S-HST-03, S-HST-07, S-HST-10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
+
+import orjson
+import psycopg
+
+from common.sharding import SHARD_COUNT, owner_of, shard_of
+from ingest.fetch import Fetcher, FetchError
+from ingest.target import BadTarget, Target, parse_target
+
+_log = logging.getLogger("standpipe")
+LIST_PAGE: Final = 1000
+"""Hosts a page of listHosts has at most. Source: com.atproto.sync.listHosts."""
+MAX_PAGES: Final = 100
+MAX_PAGE_BYTES: Final = 4_000_000
+
+
+class HostRow(NamedTuple):
+    """A row of the table `host`, as far as reading it matters."""
+
+    id: int
+    hostname: str
+    tls: bool
+    generation: int
+    cursor: int | None
+
+    @property
+    def shard(self) -> int:
+        """The virtual shard of this host."""
+        return shard_of(self.hostname, SHARD_COUNT)
+
+
+class HostTable:
+    """The table `host`. Used from one thread at a time."""
+
+    def __init__(self, database_url: str) -> None:
+        """Connects when first asked."""
+        self._url = database_url
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def wanted(self) -> list[HostRow]:
+        """All hosts that an operator wants to be read.
+
+        Raises:
+            psycopg.Error: the database is away; the next call tries again.
+        """
+        rows = self._query(
+            "SELECT id, hostname, tls, generation, cursor FROM host"
+            " WHERE wanted = 'active' ORDER BY id"
+        )
+        return [HostRow(*row) for row in rows]
+
+    def is_empty(self) -> bool:
+        """Whether no host has a row. Raises: psycopg.Error."""
+        return not self._query("SELECT 1 FROM host LIMIT 1")
+
+    def add(self, targets: Iterable[Target], cursor: int | None, account_limit: int) -> int:
+        """Put in the hosts that have no row yet → how many. Raises: psycopg.Error.
+
+        Args:
+            cursor: where to start: 0 from the beginning, None live.
+        """
+        added = 0
+        for target in targets:
+            added += len(
+                self._query(
+                    "INSERT INTO host (hostname, tls, cursor, account_limit)"
+                    " VALUES (%s, %s, %s, %s) ON CONFLICT (hostname) DO NOTHING RETURNING id",
+                    (target.hostname, target.tls, cursor, account_limit),
+                )
+            )
+        return added
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            if self._connection is None:
+                self._connection = psycopg.connect(
+                    self._url, autocommit=True, connect_timeout=5, application_name="ingest"
+                )
+            return self._connection.execute(sql.encode(), values).fetchall()
+        except psycopg.Error:
+            self.close()
+            raise
+
+
+def ours(rows: Iterable[HostRow], member: int, processes: int) -> list[HostRow]:
+    """The hosts that one of `processes` reads."""
+    return [row for row in rows if owner_of(row.shard, processes) == member]
+
+
+def parse_targets(texts: Iterable[str], *, allow_insecure: bool) -> list[Target]:
+    """Hosts as text → targets; those that name none are told in the log and left out."""
+    targets = []
+    for text in texts:
+        try:
+            targets.append(parse_target(text, allow_insecure=allow_insecure))
+        except BadTarget as error:
+            _log.warning("host left out", extra={"fields": {"error": str(error)}})
+    return targets
+
+
+async def list_hosts(fetcher: Fetcher, relay_url: str) -> list[str]:
+    """The hosts that another relay reads and finds alive.
+
+    Raises:
+        FetchError: it did not answer, or not as it should.
+    """
+    names: list[str] = []
+    cursor = ""
+    for _ in range(MAX_PAGES):
+        query = urlencode({"limit": LIST_PAGE, **({"cursor": cursor} if cursor else {})})
+        status, body = await fetcher.get(
+            f"{relay_url.rstrip('/')}/xrpc/com.atproto.sync.listHosts?{query}",
+            trusted=True,
+            max_bytes=MAX_PAGE_BYTES,
+            limit_s=30.0,
+            hops=2,
+        )
+        if status != 200:
+            raise FetchError(f"status {status}")
+        try:
+            page = orjson.loads(body)
+            hosts = page["hosts"]
+            names += [host["hostname"] for host in hosts if host.get("status", "active") in _ALIVE]
+            cursor = page.get("cursor") or ""
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise FetchError(f"not a list of hosts: {error!r}") from None
+        if not cursor or not hosts:
+            break
+    return names
+
+
+_ALIVE: Final = ("active", "idle", "throttled")
+
+
+async def seed(
+    table: HostTable,
+    fetcher: Fetcher,
+    *,
+    named: tuple[str, ...],
+    relay_url: str,
+    allow_insecure: bool,
+    account_limit: int,
+) -> None:
+    """Put in the hosts of the settings; or, with none there and none known, another relay's.
+
+    Raises:
+        psycopg.Error, FetchError: not now; nothing is half done that a second call would not do.
+    """
+    if named:
+        targets = parse_targets(named, allow_insecure=allow_insecure)
+        # A host that is named is read from its first event on.
+        added = await asyncio.to_thread(table.add, targets, 0, account_limit)
+        _log.info("hosts of the settings", extra={"fields": {"named": len(named), "new": added}})
+        return
+    is_empty: bool = await asyncio.to_thread(table.is_empty)
+    if relay_url and is_empty:
+        names = await list_hosts(fetcher, relay_url)
+        targets = parse_targets(names, allow_insecure=allow_insecure)
+        added = await asyncio.to_thread(table.add, targets, None, account_limit)
+        _log.info("hosts of another relay", extra={"fields": {"relay": relay_url, "new": added}})

@@ -1,0 +1,199 @@
+"""How do judged events reach persist, and its answers come back?
+
+    add ─▶ batch (3 ms, 64 events or 500 kB) ─▶ DEALER ─▶ persist
+    pipeline ◀── logged, duplicate, back ──────────────── persist
+
+Until a new connection has been greeted and answered nothing else is sent: only the answer tells
+whether persist is another one than before, and then everything unanswered goes first, in order.
+
+Whatever is not answered stays in the pipeline; nothing here is the only copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+
+import zmq
+
+from common.envelope import (
+    Batch,
+    HostCursor,
+    HostObservation,
+    Judged,
+    Reply,
+    decode_reply,
+    encode_batch,
+)
+from common.transport import LoopSocket, batch_outlet
+from ingest.config import Limits
+from ingest.pipeline import Pipeline
+
+_log = logging.getLogger("standpipe")
+
+
+class Outlived(Exception):
+    """Persist refuses this process: another one with its number has taken over."""
+
+
+class Outlet:
+    """The way to persist, of one process."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        *,
+        member: int,
+        epoch: int,
+        limits: Limits,
+        pipeline: Pipeline,
+        on_reply: Callable[[], None],
+    ) -> None:
+        """Connect; call from within the loop.
+
+        Args:
+            member, epoch: see common.envelope.Batch.
+            on_reply: called after the pipeline has been told of an answer.
+        """
+        self._member = member
+        self._epoch = epoch
+        self._limits = limits
+        self._pipeline = pipeline
+        self._on_reply = on_reply
+        self._loop = asyncio.get_running_loop()
+        self._batch = Batch(member, epoch)
+        self._batch_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._queue: deque[list[bytes]] = deque()
+        self._greeted = False
+        self._greeting_sent = False
+        self._log_epoch: int | None = None
+        self._replied_s = self._loop.time()
+        self.answers = 0
+        """Replies received, ever."""
+        self.refused: asyncio.Future[None] = self._loop.create_future()
+        """Fails with Outlived when persist refuses this process."""
+        socket = batch_outlet(context, member)
+        # While persist is away nothing is queued for it: what is sent first then must be a greeting.
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.connect(endpoint)
+        self._socket = LoopSocket(
+            socket, on_message=self._received, on_writable=self._became_writable
+        )
+        self._greet()
+
+    @property
+    def connected(self) -> bool:
+        """Whether persist has answered since the connection last broke."""
+        return self._greeted
+
+    def add(self, judged: Judged, frame: bytes) -> None:
+        """Send one judged event, soon."""
+        self._batch.events.append(judged)
+        self._batch.frames.append(frame)
+        self._batch_bytes += len(frame)
+        if (
+            len(self._batch.events) >= self._limits.batch_events
+            or self._batch_bytes >= self._limits.batch_bytes
+        ):
+            self._close_batch()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._limits.batch_s, self._close_batch)
+
+    def beat(self, cursors: list[HostCursor], observations: list[HostObservation]) -> None:
+        """Send what there is to say of hosts, and ask for a sign of life."""
+        self._close_batch()
+        if self._greeted:
+            batch = Batch(self._member, self._epoch, [], [], cursors, observations)
+            self._queue.append(encode_batch(batch))
+            self._flush()
+            silent_s = self._loop.time() - self._replied_s
+            if silent_s > self._limits.silent_s:
+                _log.warning(
+                    "persist does not answer", extra={"fields": {"silent_s": round(silent_s)}}
+                )
+        else:
+            self._greet()
+
+    def flush(self) -> None:
+        """Send what has been added, now."""
+        self._close_batch()
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._socket.close()
+
+    def _close_batch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._batch.events:
+            return
+        batch, self._batch, self._batch_bytes = self._batch, Batch(self._member, self._epoch), 0
+        # Before the greeting is answered it would have to be sent again anyway.
+        if self._greeted:
+            self._queue.append(encode_batch(batch))
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._queue:
+            if not self._socket.send(self._queue[0]):
+                self._lost()
+                return
+            self._queue.popleft()
+
+    def _lost(self) -> None:
+        """There is no room, or nobody: begin anew with a greeting."""
+        self._greeted = self._greeting_sent = False
+        self._queue.clear()
+
+    def _became_writable(self) -> None:
+        if not self._greeted:
+            self._greeting_sent = False
+            self._greet()
+
+    def _greet(self) -> None:
+        if not self._greeting_sent:
+            self._greeting_sent = self._socket.send(encode_batch(Batch(self._member, self._epoch)))
+
+    def _received(self, parts: list[bytes]) -> None:
+        reply = decode_reply(parts)
+        if reply.refused:
+            if not self.refused.done():
+                self.refused.set_exception(Outlived("persist refuses this process"))
+            return
+        self._replied_s = self._loop.time()
+        self.answers += 1
+        self._tell(reply)
+        if not self._greeted or reply.log_epoch != self._log_epoch:
+            self._log_epoch = reply.log_epoch
+            self._greeted = self._greeting_sent = True
+            self._send_again()
+        self._on_reply()
+
+    def _tell(self, reply: Reply) -> None:
+        now_s = time.time()
+        if reply.logged:
+            self._pipeline.logged(reply.logged, now_s)
+        if reply.duplicate:
+            self._pipeline.duplicate(reply.duplicate, now_s)
+        if reply.back:
+            self._pipeline.back(reply.back, now_s)
+
+    def _send_again(self) -> None:
+        """Everything unanswered, in order; whatever waited to be sent is among it."""
+        self._queue.clear()
+        self._batch, self._batch_bytes = Batch(self._member, self._epoch), 0
+        unanswered = self._pipeline.unanswered()
+        if unanswered:
+            _log.info("sending again", extra={"fields": {"events": len(unanswered)}})
+        for judged, frame in unanswered:
+            self.add(judged, frame)
+        self._close_batch()

@@ -1,0 +1,127 @@
+"""Whose message is judged next, and who may go on reading?
+
+Hosts that have messages take turns, a few messages each, so that a flood from one delays the
+others by one turn. After some milliseconds the loop gets its own. Sockets stop being read by
+bytes: a host's own, and, when all together hold too much, those that hold more than a little.
+
+The clock is handed in. The loop is reached through one callback.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from ingest import metrics
+from ingest.config import Limits
+from ingest.pipeline import Pipeline
+from ingest.subscription import Subscription
+
+MESSAGES_A_TURN: Final = 16
+SMALL_SHARE_BYTES: Final = 256_000
+"""A host that holds no more than this is read on even while the process holds too much."""
+
+
+class Turns:
+    """The hosts that have messages waiting, and those that are not read at present."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        limits: Limits,
+        *,
+        again: Callable[[], None],
+        unix_s: Callable[[], float],
+        spent_s: Callable[[], float],
+    ) -> None:
+        """Nobody waits yet.
+
+        Args:
+            again: have `take` called in the loop's next round.
+            unix_s: the relay's clock. spent_s: a monotone clock to measure turns with.
+        """
+        self._pipeline = pipeline
+        self._limits = limits
+        self._again = again
+        self._unix_s = unix_s
+        self._spent_s = spent_s
+        self._ready: deque[Subscription] = deque()
+        self._paused: set[Subscription] = set()
+        self._scheduled = False
+        self._blocked = False
+        self.hosts: set[Subscription] = set()
+
+    def has_messages(self, host: Subscription) -> None:
+        """A host's inbox is no longer empty."""
+        self._ready.append(host)
+        self._schedule()
+
+    def pause(self, host: Subscription) -> None:
+        """A host holds too much: stop reading it until it does not."""
+        host.pause()
+        self._paused.add(host)
+
+    def forget(self, host: Subscription) -> None:
+        """A host is read no longer."""
+        self.hosts.discard(host)
+        self._paused.discard(host)
+
+    def take(self) -> None:
+        """Judge messages until the turn is over."""
+        self._scheduled = False
+        now_s = self._unix_s()
+        ends_s = self._spent_s() + self._limits.turn_s
+        ready, pipeline, limits = self._ready, self._pipeline, self._limits
+        while ready:
+            if pipeline.in_flight_bytes > limits.in_flight_bytes:
+                # Persist is behind or away; its next answer goes on from here.
+                self._blocked = True
+                break
+            host = ready.popleft()
+            for _ in range(MESSAGES_A_TURN):
+                if not host.inbox:
+                    break
+                host.handle_one(now_s)
+                if self._spent_s() > ends_s:
+                    break
+            if host.inbox:
+                ready.append(host)
+            if ready and self._spent_s() > ends_s:
+                self._schedule()
+                break
+        self.balance()
+
+    def room(self) -> None:
+        """Something was finished, or left: go on with what stood still for lack of room."""
+        if self._blocked and self._pipeline.in_flight_bytes <= self._limits.in_flight_bytes:
+            self._blocked = False
+            self._schedule()
+        if self._paused:
+            self.balance()
+
+    def balance(self) -> None:
+        """Stop reading the hosts that hold too much, and read on those that hold little again."""
+        limits = self._limits
+        inbox_bytes = sum(host.inbox_bytes for host in self.hosts)
+        total = self._pipeline.unfinished_bytes + inbox_bytes
+        metrics.UNFINISHED.note(total)
+        metrics.INBOX.note(inbox_bytes)
+        full = total > limits.process_high_bytes
+        for host in self.hosts:
+            held = host.unfinished_bytes
+            if held > limits.host_high_bytes or (full and held > SMALL_SHARE_BYTES):
+                self.pause(host)
+        if not self._paused:
+            return
+        spacious = total < limits.process_low_bytes
+        for host in list(self._paused):
+            held = host.unfinished_bytes
+            if held <= SMALL_SHARE_BYTES or (spacious and held < limits.host_low_bytes):
+                host.resume()
+                self._paused.discard(host)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._again()

@@ -1,0 +1,329 @@
+"""One ingest process: the one place where edges meet cores.
+
+    host table ─▶ subscriptions ─▶ turns ─▶ pipeline ─▶ outlet ─▶ persist
+                                              ▲ │
+                                              │ ▼
+                                            resolver
+
+It ends drained: sockets closed first, then what is in flight is waited for, then the cursors are
+told. Any part that ends by itself ends the process, loudly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final
+
+import psycopg
+import zmq
+
+from common.envelope import HostCursor, HostObservation
+from common.verdict import Drop
+from ingest import metrics
+from ingest.account import Feed
+from ingest.config import Limits, ResolverLimits
+from ingest.fetch import Fetcher, FetchError
+from ingest.hosts import HostRow, HostTable, ours, seed
+from ingest.judge import Source
+from ingest.outlet import Outlet
+from ingest.pipeline import Pipeline, cursor_of
+from ingest.resolver import Resolver
+from ingest.subscription import Subscription
+from ingest.target import Target
+from ingest.turns import Turns
+
+HOSTS_AGAIN_S: Final = 5.0
+"""How often the table of hosts is read, in seconds."""
+DIALS_A_SECOND: Final = 50.0
+"""New hosts are dialled at this rate, so that a start does not dial thousands at once."""
+DRAIN_S: Final = 10.0
+"""How long a drain waits for persist to answer, in seconds; what is unanswered comes again."""
+FAREWELL_S: Final = 1.0
+SAY_AGAIN_S: Final = 10.0
+DROPS_LOGGED_A_SECOND: Final = 20
+_log = logging.getLogger("standpipe")
+
+
+class Worker:
+    """One ingest process at work."""
+
+    def __init__(
+        self,
+        *,
+        member: int,
+        processes: int,
+        endpoint: str,
+        database_url: str | Callable[[], str],
+        plc_url: str,
+        hosts: tuple[str, ...] = (),
+        relay_url: str = "",
+        allow_insecure: bool = False,
+        account_limit: int = 100,
+        limits: Limits | None = None,
+        resolver_limits: ResolverLimits | None = None,
+        tls: ssl.SSLContext | None = None,
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Nothing is opened until `run`.
+
+        Args:
+            member, processes: number of this process, and of all.
+            endpoint: where persist takes batches. ready: called when everything is open.
+        """
+        self._member = member
+        self._processes = processes
+        self._endpoint = endpoint
+        self._database_url = database_url
+        self._plc_url = plc_url
+        self._named = hosts
+        self._relay_url = relay_url
+        self._allow_insecure = allow_insecure
+        self._account_limit = account_limit
+        self._limits = limits or Limits()
+        self._resolver_limits = resolver_limits or ResolverLimits()
+        self._tls = tls or ssl.create_default_context()
+        self._ready = ready
+        self._random = Random()
+        self._drops_to_log = DROPS_LOGGED_A_SECOND
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._observed: dict[int, HostObservation] = {}
+        self.subscriptions: dict[int, Subscription] = {}
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until `stopping`, then drain.
+
+        Raises:
+            ExceptionGroup: a fault of ours, or ingest.outlet.Outlived.
+        """
+        loop = asyncio.get_running_loop()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            async with Fetcher(allow_insecure=self._allow_insecure) as fetcher:
+                self.pipeline = Pipeline(
+                    self._limits,
+                    epoch=int(time.time() * 1000),
+                    ask=lambda did, delay_s: self._resolver.ask(did, delay_s),
+                    send=lambda judged, frame: self.outlet.add(judged, frame),
+                    may_give_up=lambda did, now_s: self._resolver.may_give_up(did, now_s),
+                    on_drop=self._dropped,
+                )
+                self._resolver = Resolver(
+                    fetcher,
+                    self._resolver_limits,
+                    plc_url=self._plc_url,
+                    allow_insecure=self._allow_insecure,
+                    on_resolved=self.pipeline.resolved,
+                    on_unresolved=self.pipeline.unresolved,
+                    still_wanted=self.pipeline.still_wanted,
+                    after=lambda: self.turns.room(),
+                )
+                self.turns = Turns(
+                    self.pipeline,
+                    self._limits,
+                    again=lambda: loop.call_soon(self.turns.take),
+                    unix_s=time.time,
+                    spent_s=time.perf_counter,
+                )
+                self.outlet = Outlet(
+                    context,
+                    self._endpoint,
+                    member=self._member,
+                    epoch=int(time.time() * 1000),
+                    limits=self._limits,
+                    pipeline=self.pipeline,
+                    on_reply=self.turns.room,
+                )
+                try:
+                    await self._work(fetcher, stopping)
+                finally:
+                    self.outlet.close()
+        finally:
+            context.term()
+
+    async def _work(self, fetcher: Fetcher, stopping: asyncio.Event) -> None:
+        self._ready()
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            tasks = [
+                group.create_task(self._resolver.run(), name="resolver"),
+                group.create_task(self._beat(), name="beat"),
+                group.create_task(self._follow_hosts(fetcher), name="hosts"),
+                group.create_task(self._stay_member(), name="membership"),
+                group.create_task(self._stay_sound(), name="faults"),
+            ]
+            await stopping.wait()
+            await self._drain()
+            for task in tasks:
+                task.cancel()
+
+    async def _stay_member(self) -> None:
+        await self.outlet.refused
+
+    async def _stay_sound(self) -> None:
+        """End the process when a callback raised: asyncio would only tell the log."""
+        loop = asyncio.get_running_loop()
+        fault: asyncio.Future[None] = loop.create_future()
+        previous = loop.get_exception_handler()
+
+        def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            error = context.get("exception")
+            if isinstance(error, Exception) and not isinstance(error, OSError):
+                if not fault.done():
+                    fault.set_exception(error)
+            elif previous is not None:
+                previous(loop, context)
+            else:
+                loop.default_exception_handler(context)
+
+        loop.set_exception_handler(handle)
+        try:
+            await fault
+        finally:
+            loop.set_exception_handler(previous)
+
+    async def _drain(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self.outlet.flush()
+        ends_s = time.monotonic() + DRAIN_S
+        while self.pipeline.in_flight and self.outlet.connected and time.monotonic() < ends_s:
+            await asyncio.sleep(0.01)
+        self._report()
+        answers = self.outlet.answers
+        self.outlet.beat(self._cursors(), self._observations())
+        # The socket does not linger: wait for the answer, which persist gives at once, if it lives.
+        ends_s = time.monotonic() + FAREWELL_S
+        while self.outlet.answers == answers and time.monotonic() < ends_s:
+            await asyncio.sleep(0.005)
+
+    # --- hosts ---
+
+    async def _follow_hosts(self, fetcher: Fetcher) -> None:
+        """Read the table of hosts again and again; begin with new ones, end with banned ones."""
+        url = self._database_url
+        table = HostTable(url if isinstance(url, str) else url())
+        seeded = self._member != 0
+        said_s = 0.0
+        try:
+            while True:
+                try:
+                    if not seeded:
+                        await seed(
+                            table,
+                            fetcher,
+                            named=self._named,
+                            relay_url=self._relay_url,
+                            allow_insecure=self._allow_insecure,
+                            account_limit=self._account_limit,
+                        )
+                        seeded = True
+                    rows = await asyncio.to_thread(table.wanted)
+                    await self._follow(ours(rows, self._member, self._processes))
+                except (psycopg.Error, FetchError) as error:
+                    if time.monotonic() - said_s > SAY_AGAIN_S:
+                        said_s = time.monotonic()
+                        _log.warning(
+                            "waiting for the list of hosts",
+                            extra={"fields": {"error": str(error).strip()[:300]}},
+                        )
+                    if not self.subscriptions:
+                        await asyncio.sleep(0.5)
+                        continue
+                await asyncio.sleep(HOSTS_AGAIN_S)
+        finally:
+            table.close()
+
+    async def _follow(self, rows: list[HostRow]) -> None:
+        wanted = {row.id: row for row in rows}
+        for host in [host for host in self._tasks if host not in wanted]:
+            self._tasks.pop(host).cancel()
+            self.turns.forget(self.subscriptions.pop(host))
+        for row in rows:
+            if row.id not in self._tasks:
+                self._begin(row)
+                await asyncio.sleep(1 / DIALS_A_SECOND)
+
+    def _begin(self, row: HostRow) -> None:
+        feed = Feed(Source(row.id, row.hostname), row.generation, row.shard, row.cursor)
+        subscription = Subscription(
+            Target(row.hostname, row.tls),
+            feed,
+            self.pipeline,
+            self._limits,
+            tls=self._tls,
+            allow_insecure=self._allow_insecure,
+            has_messages=self.turns.has_messages,
+            holds_too_much=self.turns.pause,
+            random=self._random,
+        )
+        self.subscriptions[row.id] = subscription
+        self.turns.hosts.add(subscription)
+        self._tasks[row.id] = self._group.create_task(
+            subscription.run(), name=f"host {row.hostname}"
+        )
+
+    # --- what is said of it all ---
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._limits.beat_s)
+            self.outlet.beat(self._cursors(), self._observations())
+            self.turns.balance()
+            self._report()
+
+    def _cursors(self) -> list[HostCursor]:
+        if not self.outlet.connected:
+            return []
+        cursors = (cursor_of(host.feed) for host in self.subscriptions.values())
+        return [cursor for cursor in cursors if cursor is not None]
+
+    def _observations(self) -> list[HostObservation]:
+        """What has changed of what is seen of the hosts."""
+        if not self.outlet.connected:
+            return []
+        changed = []
+        for number, host in self.subscriptions.items():
+            seen = HostObservation(number, host.observed, host.last_error)
+            if self._observed.get(number) != seen:
+                self._observed[number] = seen
+                changed.append(seen)
+        return changed
+
+    def _report(self) -> None:
+        """Hand the numbers to Prometheus."""
+        counts = self.pipeline.counts
+        for counted, labelled in (
+            (counts.received, metrics.received),
+            (counts.forwarded, metrics.forwarded),
+        ):
+            for kind, count in counted.items():
+                labelled[kind].inc(count)
+            counted.clear()
+        for reason, count in counts.dropped.items():
+            metrics.dropped[reason].inc(count)
+        counts.dropped.clear()
+        metrics.HELD.set(self.pipeline.held)
+        metrics.IN_FLIGHT.set(self.pipeline.in_flight)
+        metrics.IN_FLIGHT_BYTES.note(self.pipeline.in_flight_bytes)
+        statuses = Counter(host.observed for host in self.subscriptions.values())
+        for status in ("active", "idle", "offline"):
+            metrics.HOSTS.labels(status).set(statuses[status])
+        self._drops_to_log = DROPS_LOGGED_A_SECOND
+
+    def _dropped(self, feed: Feed, did: str, drop: Drop) -> None:
+        if self._drops_to_log > 0:
+            self._drops_to_log -= 1
+            _log.info(
+                "dropped",
+                extra={"fields": {
+                    "reason": drop.reason.value, "host": feed.source.hostname, "did": did,
+                    "seq": drop.seq, "detail": drop.detail,
+                }},
+            )  # fmt: skip
