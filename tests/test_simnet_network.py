@@ -317,7 +317,7 @@ def test_each_kind_of_wrong_relay_is_found_out(loop_run: LoopRun) -> None:
             assert faults(everything) == {"invalid_delivered": bad}
             other = await stack.enter_async_context(Network(NetworkConfig(accounts=1, records=5)))
             other.commit(other.accounts[0])
-            stranger = other.hosts[0]._messages[-1]
+            stranger = other.hosts[0].messages[-1]
             assert isinstance(stranger, bytes)
             assert faults([*good, _number(stranger, 9000)]) == {"extra": 1}
             assert faults([*good, b"\xff"]) == {"unreadable": 1}
@@ -337,7 +337,7 @@ def test_replayed_commit_counts_as_doubled(loop_run: LoopRun) -> None:
         async with Network(SMALL) as network:
             network.commit(network.accounts[0])
             network.say_invalid("replayed", network.accounts[0])
-            frames = [m for m in network.hosts[0]._messages if isinstance(m, bytes)]
+            frames = [m for m in network.hosts[0].messages if isinstance(m, bytes)]
             assert compare(network.truth, frames).doubled == 1
             assert compare(network.truth, frames[:-1]).ok
 
@@ -381,7 +381,7 @@ def test_migration_moves_key_host_and_chain(loop_run: LoopRun) -> None:
                 ("account", 0),
             ]
             assert said[-1].drop is DropReason.HOST_NOT_AUTHORITATIVE
-            message = network.hosts[1]._messages[-1]
+            message = network.hosts[1].messages[-1]
             assert isinstance(message, bytes)
             body = open_frame(message)[1]
             assert body["since"] == before.rev
@@ -402,7 +402,7 @@ def test_same_seed_and_clock_give_the_same_stream(loop_run: LoopRun) -> None:
         async with Network(config) as network:
             await network.prebuild(20)
             await network.run(10_000, 2)
-            return network.hosts[0]._messages
+            return network.hosts[0].messages
 
     assert loop_run(story()) == loop_run(story())
 
@@ -452,7 +452,7 @@ def test_each_invalid_event_can_be_said_and_read(name: str, loop_run: LoopRun) -
             entry = network.truth.entries[-1]
             assert (entry.drop, entry.name) == (reason, name)
             assert account.repo == state
-            message = network.hosts[entry.host]._messages[-1]
+            message = network.hosts[entry.host].messages[-1]
             assert isinstance(message, bytes)
             assert len(message) < 5_000_000
             assert (entry.host != account.host) == INVALID[name].elsewhere
@@ -477,8 +477,8 @@ def test_each_bad_message_is_met_again_after_a_reconnect(name: str, loop_run: Lo
                 url = f"{host.stream_url}?cursor={before}"
                 async with connect(url, compression=None, max_size=None) as connection:
                     bad, good = await connection.recv(), await connection.recv()
-                assert bad == host._messages[-2]
-                assert good == host._messages[-1]
+                assert bad == host.messages[-2]
+                assert good == host.messages[-1]
             if name == "oversize":
                 assert len(bad) > 5_000_000
             assert isinstance(bad, str) == (name == "text_frame")
@@ -527,7 +527,7 @@ def test_repeated_and_regressed_frames_carry_old_numbers(loop_run: LoopRun) -> N
                 await until(lambda: host.connections == 1)
                 host.repeat(2)
                 got = [await connection.recv() for _ in range(2)]
-                assert got == host._messages[-2:]
+                assert got == host.messages[-2:]
                 assert network.say_regressed(0, 3) is DropReason.SEQ_NOT_RISING
                 frame = await connection.recv()
                 assert isinstance(frame, bytes)
@@ -576,7 +576,7 @@ def test_slow_host_is_slow(loop_run: LoopRun) -> None:
             host = network.hosts[0]
             host.faults.bytes_per_s = 20_000
             fill(network, 4)
-            size = sum(len(message) for message in host._messages)
+            size = sum(len(message) for message in host.messages)
             begun = asyncio.get_running_loop().time()
             async with Consumer(host.stream_url, 0) as consumer:
                 await consumer.wait_count(host.head_seq)

@@ -39,7 +39,8 @@ class Host:
     status_of: DID → the answer of `getRepoStatus`, None for an account that is not here.
     faults: read at each step; change it at any time, then call `wake`.
     connections: how many streams are open now. accepted: how many ever were.
-    sent: frames written to all connections together.
+    sent: frames written to all connections together. messages: the backlog, oldest first.
+    requests: path and query of each request for the stream.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Host:
         self._backlog_bytes = backlog_bytes
         self._kept_bytes = 0
         self._seqs: list[int] = []
-        self._messages: list[Message] = []
+        self.messages: list[Message] = []
         self._dropped = 0
         self._next_seq = 1
         self._server: Server | None = None
@@ -140,7 +141,7 @@ class Host:
         seq = self._next_seq
         self._next_seq += 1
         self._seqs.append(seq)
-        self._messages.append(message)
+        self.messages.append(message)
         self._kept_bytes += len(message)
         if self._kept_bytes > self._backlog_bytes:
             self._trim()
@@ -161,12 +162,12 @@ class Host:
 
     def repeat(self, count: int) -> None:
         """Send the newest `count` messages once more, with the numbers they had."""
-        for message in self._messages[-count:] if count else []:
+        for message in self.messages[-count:] if count else []:
             self.say_once(message)
 
     def restart_seq(self) -> None:
         """Forget everything said and count from 1 again; connections stay as they are."""
-        self._messages.clear()
+        self.messages.clear()
         self._seqs.clear()
         self._kept_bytes = self._dropped = 0
         self._next_seq = 1
@@ -185,13 +186,13 @@ class Host:
 
     def _trim(self) -> None:
         """Forget the oldest tenth of the backlog."""
-        count = max(1, len(self._messages) // 10)
-        self._kept_bytes -= sum(len(message) for message in self._messages[:count])
-        del self._messages[:count], self._seqs[:count]
+        count = max(1, len(self.messages) // 10)
+        self._kept_bytes -= sum(len(message) for message in self.messages[:count])
+        del self.messages[:count], self._seqs[:count]
         self._dropped += count
 
     def _end(self) -> int:
-        return self._dropped + len(self._messages)
+        return self._dropped + len(self.messages)
 
     # HTTP
 
@@ -300,8 +301,8 @@ class Host:
             stream.position = self._dropped
         taken: list[bytes] = []
         size = 0
-        while i < len(self._messages) and size < BATCH_BYTES:
-            taken.append(_wire(self._messages[i]))
+        while i < len(self.messages) and size < BATCH_BYTES:
+            taken.append(_wire(self.messages[i]))
             size += len(taken[-1])
             i += 1
         stream.position = self._dropped + i
