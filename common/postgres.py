@@ -120,7 +120,13 @@ def _become(settings: Settings, log: logging.Logger) -> None:
             "folder": str(root), "user": user.pw_name}})  # fmt: skip
     lock = _wait_for_lock(root / "lock", log)
     relay_user = pwd.getpwuid(os.geteuid()).pw_name
+    data = root / "data"
+    # It finds its own files by its first argument.
+    command = [str(binaries / "postgres"), "-D", str(data)]
+    for name, value in options(settings, paths).items():
+        command += ["-c", f"{name}={value}"]
     os.chdir(root)
+    # From here on nothing of the data folder may be asked for: it can be closed to this user.
     if user.pw_uid != os.geteuid():
         os.setgroups([])
         os.setgid(user.pw_gid)
@@ -129,7 +135,6 @@ def _become(settings: Settings, log: logging.Logger) -> None:
         die_with_parent(signal.SIGINT)
     os.umask(0o077)
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
-    data = root / "data"
     if not (data / "PG_VERSION").exists():
         log.info("making the database", extra={"fields": {"folder": str(data)}})
         _initdb(binaries, data, environment)
@@ -138,11 +143,6 @@ def _become(settings: Settings, log: logging.Logger) -> None:
     _write_access(data, relay_user)
     # The lock is PostgreSQL's from here on, and that of each of its processes.
     os.set_inheritable(lock.fd, True)
-    arguments = [f"{name}={value}" for name, value in options(settings, paths).items()]
-    # It finds its own files by its first argument.
-    command = [str(binaries / "postgres"), "-D", str(data)]
-    for argument in arguments:
-        command += ["-c", argument]
     log.info("starting PostgreSQL", extra={"fields": {"folder": str(data)}})
     sys.stdout.flush()
     os.execve(command[0], command, environment)
@@ -237,10 +237,12 @@ def _remove_stale_pid(data: Path, log: logging.Logger) -> None:
     path = data / "postmaster.pid"
     try:
         pid = int(path.read_text().split("\n", 1)[0])
-        program = Path(f"/proc/{pid}/comm").read_text().strip()
+        # "pid (program) state …": a zombie that nobody waits for keeps its number.
+        program, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+        is_zombie = rest.split()[0] == "Z"
     except (OSError, ValueError):
         return  # No file, or nobody has its number: PostgreSQL deals with that.
-    if program != "postgres" or pid == os.getpid():
+    if program != "postgres" or is_zombie or pid == os.getpid():
         log.info("removing a stale postmaster.pid", extra={"fields": {
             "pid": pid, "is_now": program}})  # fmt: skip
         path.unlink()

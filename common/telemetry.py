@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import logging
 import os
 import sys
@@ -147,7 +148,11 @@ class JsonLines(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = repr(record.exc_info[1])
             line["traceback"] = "".join(traceback.format_exception(*record.exc_info))
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        try:
+            return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        except (TypeError, ValueError):
+            # Integers beyond 64 bits, lone surrogates: rare, and a line must never be lost.
+            return json.dumps(line, default=str)
 
 
 def setup_logging(process: str, level: str) -> logging.Logger:
@@ -253,7 +258,12 @@ class Telemetry:
         """
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         host, port = self._address
-        self._server, self._thread = prometheus_client.start_http_server(port, host)
+        try:
+            self._server, self._thread = prometheus_client.start_http_server(port, host)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"the Prometheus port {host}:{port}: {error.strerror}"
+            ) from error
         gc.callbacks.append(self._pauses)
         self.tell(
             process=self._process,

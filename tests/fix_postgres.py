@@ -34,7 +34,7 @@ class Postgres:
         # The database's own user passes through here when the tests run as root.
         self.folder.chmod(0o755)
         self.paths = Paths(self.folder / "data")
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -44,7 +44,7 @@ class Postgres:
     def start(self) -> None:
         """Start it and wait until it answers."""
         environment = {"STANDPIPE_DATA_DIR": str(self.paths.data_dir), "PATH": os.environ["PATH"]}
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "common.postgres"], env=environment,
             stdout=subprocess.DEVNULL,
             cwd=Path(__file__).parent.parent,
@@ -53,10 +53,10 @@ class Postgres:
 
     def stop(self, number: int = signal.SIGINT) -> None:
         """Stop it (SIGINT), or kill it (SIGKILL), and wait for its end."""
-        if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait(30)
-            self._process = None
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
 
     def remove(self) -> None:
         """Stop it, and remove what it wrote."""
@@ -67,8 +67,8 @@ class Postgres:
         shutil.rmtree(self.folder)
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, f"it ended with {self._process.returncode}"
+        assert self.process is not None
+        assert self.process.poll() is None, f"it ended with {self.process.returncode}"
         try:
             psycopg.connect(self.url, connect_timeout=5).close()
         except (OSError, psycopg.OperationalError):

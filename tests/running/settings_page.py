@@ -1,6 +1,6 @@
 """docs/settings.md, as the table of settings has it.
 
-    python -m tests.running.settings_page        writes the page anew
+python -m tests.running.settings_page        writes the page anew
 """
 
 from __future__ import annotations
