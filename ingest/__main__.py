@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from common.process import Context, run
+from ingest.hosts import HostTable
 from ingest.worker import Worker
 
 
@@ -15,7 +16,7 @@ async def main(context: Context) -> None:
         member=context.member,
         processes=settings.ingest_processes,
         endpoint=paths.batches_endpoint,
-        database_url=lambda: settings.database_url or paths.embedded_database_url,
+        table=HostTable(lambda: settings.database_url or paths.embedded_database_url),
         plc_url=settings.plc_url,
         hosts=settings.hosts,
         relay_url=settings.relay_host,

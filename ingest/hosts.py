@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlencode
 
 import orjson
@@ -47,11 +47,27 @@ class HostRow(NamedTuple):
         return shard_of(self.hostname, SHARD_COUNT)
 
 
-class HostTable:
-    """The table `host`. Used from one thread at a time."""
+class Table(Protocol):
+    """What this module asks of the table `host`. Called from one thread at a time."""
 
-    def __init__(self, database_url: str) -> None:
-        """Connects when first asked."""
+    def wanted(self) -> list[HostRow]:
+        """All hosts that an operator wants to be read. Raises: psycopg.Error: not now."""
+
+    def is_empty(self) -> bool:
+        """Whether no host has a row. Raises: psycopg.Error."""
+
+    def add(self, targets: Iterable[Target], cursor: int | None, account_limit: int) -> int:
+        """Put in the hosts that have no row yet → how many. Raises: psycopg.Error."""
+
+    def close(self) -> None:
+        """Let go of the database."""
+
+
+class HostTable:
+    """The table `host` in PostgreSQL."""
+
+    def __init__(self, database_url: Callable[[], str]) -> None:
+        """Connects when first asked; `database_url` is asked then, too."""
         self._url = database_url
         self._connection: psycopg.Connection[Any] | None = None
 
@@ -98,7 +114,7 @@ class HostTable:
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(
-                    self._url, autocommit=True, connect_timeout=5, application_name="ingest"
+                    self._url(), autocommit=True, connect_timeout=5, application_name="ingest"
                 )
             return self._connection.execute(sql.encode(), values).fetchall()
         except psycopg.Error:
@@ -157,7 +173,7 @@ _ALIVE: Final = ("active", "idle", "throttled")
 
 
 async def seed(
-    table: HostTable,
+    table: Table,
     fetcher: Fetcher,
     *,
     named: tuple[str, ...],

@@ -73,8 +73,7 @@ class Outlet:
         self._greeting_sent = False
         self._log_epoch: int | None = None
         self._replied_s = self._loop.time()
-        self.answers = 0
-        """Replies received, ever."""
+        self._answered = asyncio.Event()
         self.refused: asyncio.Future[None] = self._loop.create_future()
         """Fails with Outlived when persist refuses this process."""
         socket = batch_outlet(context, member)
@@ -119,6 +118,11 @@ class Outlet:
         else:
             self._greet()
 
+    async def next_answer(self) -> None:
+        """Wait for the next answer, or for the loss of persist."""
+        self._answered.clear()
+        await self._answered.wait()
+
     def flush(self) -> None:
         """Send what has been added, now."""
         self._close_batch()
@@ -153,6 +157,7 @@ class Outlet:
         """There is no room, or nobody: begin anew with a greeting."""
         self._greeted = self._greeting_sent = False
         self._queue.clear()
+        self._answered.set()
 
     def _became_writable(self) -> None:
         if not self._greeted:
@@ -170,7 +175,7 @@ class Outlet:
                 self.refused.set_exception(Outlived("persist refuses this process"))
             return
         self._replied_s = self._loop.time()
-        self.answers += 1
+        self._answered.set()
         self._tell(reply)
         if not self._greeted or reply.log_epoch != self._log_epoch:
             self._log_epoch = reply.log_epoch

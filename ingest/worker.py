@@ -12,6 +12,7 @@ told. Any part that ends by itself ends the process, loudly.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import time
@@ -23,13 +24,13 @@ from typing import Any, Final
 import psycopg
 import zmq
 
-from common.envelope import HostCursor, HostObservation
+from common.envelope import HostCursor, HostObservation, Judged
 from common.verdict import Drop
 from ingest import metrics
 from ingest.account import Feed
 from ingest.config import Limits, ResolverLimits
 from ingest.fetch import Fetcher, FetchError
-from ingest.hosts import HostRow, HostTable, ours, seed
+from ingest.hosts import HostRow, Table, ours, seed
 from ingest.judge import Source
 from ingest.outlet import Outlet
 from ingest.pipeline import Pipeline, cursor_of
@@ -59,7 +60,7 @@ class Worker:
         member: int,
         processes: int,
         endpoint: str,
-        database_url: str | Callable[[], str],
+        table: Table,
         plc_url: str,
         hosts: tuple[str, ...] = (),
         relay_url: str = "",
@@ -74,12 +75,12 @@ class Worker:
 
         Args:
             member, processes: number of this process, and of all.
-            endpoint: where persist takes batches. ready: called when everything is open.
+            endpoint: where persist takes batches. table: of the hosts; closed at the end. ready: called when everything is open.
         """
         self._member = member
         self._processes = processes
         self._endpoint = endpoint
-        self._database_url = database_url
+        self._table = table
         self._plc_url = plc_url
         self._named = hosts
         self._relay_url = relay_url
@@ -101,16 +102,16 @@ class Worker:
         Raises:
             ExceptionGroup: a fault of ours, or ingest.outlet.Outlived.
         """
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             async with Fetcher(allow_insecure=self._allow_insecure) as fetcher:
                 self.pipeline = Pipeline(
                     self._limits,
                     epoch=int(time.time() * 1000),
-                    ask=lambda did, delay_s: self._resolver.ask(did, delay_s),
-                    send=lambda judged, frame: self.outlet.add(judged, frame),
-                    may_give_up=lambda did, now_s: self._resolver.may_give_up(did, now_s),
+                    ask=self._ask,
+                    send=self._send,
+                    may_give_up=self._may_give_up,
                     on_drop=self._dropped,
                 )
                 self._resolver = Resolver(
@@ -121,12 +122,12 @@ class Worker:
                     on_resolved=self.pipeline.resolved,
                     on_unresolved=self.pipeline.unresolved,
                     still_wanted=self.pipeline.still_wanted,
-                    after=lambda: self.turns.room(),
+                    after=self._room,
                 )
                 self.turns = Turns(
                     self.pipeline,
                     self._limits,
-                    again=lambda: loop.call_soon(self.turns.take),
+                    again=self._take_soon,
                     unix_s=time.time,
                     spent_s=time.perf_counter,
                 )
@@ -137,7 +138,7 @@ class Worker:
                     epoch=int(time.time() * 1000),
                     limits=self._limits,
                     pipeline=self.pipeline,
-                    on_reply=self.turns.room,
+                    on_reply=self._room,
                 )
                 try:
                     await self._work(fetcher, stopping)
@@ -145,6 +146,23 @@ class Worker:
                     self.outlet.close()
         finally:
             context.term()
+
+    # The parts know each other only through these, as each is made when others are not yet.
+
+    def _ask(self, did: str, delay_s: float) -> None:
+        self._resolver.ask(did, delay_s)
+
+    def _send(self, judged: Judged, frame: bytes) -> None:
+        self.outlet.add(judged, frame)
+
+    def _may_give_up(self, did: str, now_s: float) -> bool:
+        return self._resolver.may_give_up(did, now_s)
+
+    def _room(self) -> None:
+        self.turns.room()
+
+    def _take_soon(self) -> None:
+        self._loop.call_soon(self.turns.take)
 
     async def _work(self, fetcher: Fetcher, stopping: asyncio.Event) -> None:
         self._ready()
@@ -192,23 +210,22 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self.outlet.flush()
-        ends_s = time.monotonic() + DRAIN_S
-        while self.pipeline.in_flight and self.outlet.connected and time.monotonic() < ends_s:
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while self.pipeline.in_flight and self.outlet.connected:
+                    await self.outlet.next_answer()
         self._report()
-        answers = self.outlet.answers
         self.outlet.beat(self._cursors(), self._observations())
         # The socket does not linger: wait for the answer, which persist gives at once, if it lives.
-        ends_s = time.monotonic() + FAREWELL_S
-        while self.outlet.answers == answers and time.monotonic() < ends_s:
-            await asyncio.sleep(0.005)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                await self.outlet.next_answer()
 
     # --- hosts ---
 
     async def _follow_hosts(self, fetcher: Fetcher) -> None:
         """Read the table of hosts again and again; begin with new ones, end with banned ones."""
-        url = self._database_url
-        table = HostTable(url if isinstance(url, str) else url())
+        table = self._table
         seeded = self._member != 0
         said_s = 0.0
         try:

@@ -1,0 +1,162 @@
+"""One ingest process within the test's loop, between hosts that a test plays and a fake persist."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, AsyncIterator
+
+from common.verdict import Drop, DropReason
+from ingest.account import Feed
+from ingest.config import Limits, ResolverLimits
+from ingest.hosts import HostRow
+from ingest.target import Target, parse_target
+from ingest.worker import Worker
+from tests.ingest.fix_persist import FakePersist
+
+LIMITS = Limits(
+    retry_first_s=0.05, retry_longest_s=0.4, retry_refused_s=0.3, beat_s=0.05, refresh_s=0.02,
+    connect_s=2.0, handshake_s=1.0,
+)  # fmt: skip
+"""As in production, but impatient."""
+RESOLVER_LIMITS = ResolverLimits(request_s=1.0, retry_first_s=0.05, retry_longest_s=0.2)
+
+
+class MemoryTable:
+    """The table of hosts, without a database."""
+
+    def __init__(self) -> None:
+        self.rows: list[HostRow] = []
+
+    def wanted(self) -> list[HostRow]:
+        return list(self.rows)
+
+    def is_empty(self) -> bool:
+        return not self.rows
+
+    def add(self, targets: Iterable[Target], cursor: int | None, account_limit: int) -> int:
+        for target in targets:
+            self.rows.append(HostRow(len(self.rows) + 1, target.hostname, target.tls, 1, cursor))
+        return len(self.rows)
+
+    def close(self) -> None:
+        pass
+
+
+class CountingWorker(Worker):
+    """A worker that remembers what it dropped, and its totals."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.drops: list[tuple[str, Drop]] = []
+        self.received: Counter[str] = Counter()
+        self.forwarded: Counter[str] = Counter()
+        self.dropped: Counter[DropReason] = Counter()
+
+    def _dropped(self, feed: Feed, did: str, drop: Drop) -> None:
+        self.drops.append((did, drop))
+        super()._dropped(feed, did, drop)
+
+    def _report(self) -> None:
+        counts = self.pipeline.counts
+        self.received += counts.received
+        self.forwarded += counts.forwarded
+        self.dropped += counts.dropped
+        super()._report()
+
+    def reasons(self) -> Counter[DropReason]:
+        """How often each reason was given."""
+        return Counter(drop.reason for _did, drop in self.drops)
+
+    def conserved(self) -> bool:
+        """Whether every event and every unreadable message has one fate."""
+        self._report()
+        received = sum(n for kind, n in self.received.items() if kind not in ("info", "error"))
+        fates = sum(self.forwarded.values()) + sum(self.dropped.values())
+        return received == fates + self.pipeline.held + self.pipeline.in_flight
+
+
+@asynccontextmanager
+async def ingest(
+    persist: FakePersist,
+    hosts: Iterable[str],
+    plc_url: str,
+    *,
+    limits: Limits = LIMITS,
+    resolver_limits: ResolverLimits = RESOLVER_LIMITS,
+    tls: ssl.SSLContext | None = None,
+    allow_insecure: bool = True,
+    cursor: int | None = 0,
+    named: tuple[str, ...] = (),
+    hostnames: dict[str, str] | None = None,
+    **changed: Any,
+) -> AsyncIterator[CountingWorker]:
+    """A running worker that reads `hosts` from `cursor`; drained at the end.
+
+    Args:
+        changed: other limits than usual. named: hosts that it finds in its settings.
+    """
+    table = MemoryTable()
+    table.add([parse_target(host, allow_insecure=True) for host in hosts], cursor, 100)
+    worker = CountingWorker(
+        member=0,
+        processes=1,
+        endpoint=persist.endpoint,
+        table=table,
+        plc_url=plc_url,
+        hosts=named,
+        allow_insecure=allow_insecure,
+        limits=replace(limits, **changed),
+        resolver_limits=resolver_limits,
+        tls=tls,
+    )
+    stopping = asyncio.Event()
+    running = asyncio.create_task(worker.run(stopping))
+    try:
+        await until(lambda: running.done() or len(worker.subscriptions) == len(table.rows))
+        yield worker
+    finally:
+        stopping.set()
+        await running
+
+
+async def until(
+    condition: Callable[[], object],
+    what: Callable[[], object] = str,
+    within_s: float = 20.0,
+) -> None:
+    """Wait for a condition, looking again in each round of the loop.
+
+    Raises: AssertionError: it did not come true.
+    """
+    ends_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < ends_s, f"not within {within_s} s: {what()}"
+        await asyncio.sleep(0.002)
+
+
+class LagMeter:
+    """How long the loop was away at worst, in seconds, while this was open."""
+
+    def __init__(self) -> None:
+        self.worst_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> LagMeter:
+        self._task = asyncio.create_task(self._measure())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+
+    async def _measure(self) -> None:
+        while True:
+            started_s = time.perf_counter()
+            await asyncio.sleep(0.005)
+            self.worst_s = max(self.worst_s, time.perf_counter() - started_s - 0.005)
