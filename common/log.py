@@ -41,12 +41,14 @@ class Damaged(Exception):
 class LogWriter(Protocol):
     """The one writer of the log."""
 
-    def claim(self, info: str, floor_seq: int = 1) -> int:
+    def claim(self, info: str, floor_seq: int = 1, reached_seq: int = 0) -> int:
         """Repair the tail, raise the epoch, shut earlier writers out; returns the next seq.
 
         Args:
             info: what this writer says of itself.
             floor_seq: no number below it is given; those between are left out for good.
+            reached_seq: a seq that is known to have been durable. A log that ends before it was
+                lost, and goes on far above it.
 
         Raises:
             Fenced: another writer holds the log.

@@ -104,7 +104,7 @@ class SegmentLog:
         """Of all segments."""
         return sum(segment.size_bytes for segment in self._sealed) + self._size
 
-    def claim(self, info: str, floor_seq: int = 1) -> int:
+    def claim(self, info: str, floor_seq: int = 1, reached_seq: int = 0) -> int:
         """Take over the log, as common.log.LogWriter says.
 
         Raises:
@@ -114,7 +114,7 @@ class SegmentLog:
         """
         self._lock()
         head = self._open_head()
-        announced = head.durable_seq
+        announced = max(head.durable_seq, reached_seq)
         lost = self._recover(announced)
         if lost:
             floor_seq = max(floor_seq, announced + SKIPPED_AFTER_LOSS)

@@ -215,6 +215,20 @@ class LogContract(ABC):
         with pytest.raises(Outdated):
             reading.read(4999, 1000)
 
+    def test_a_log_that_ends_before_what_was_reached_goes_on_far_above(
+        self, tmp_path: Path, reading: LogReader
+    ) -> None:
+        with closing(self.writer(tmp_path)) as log:
+            log.claim("first")
+            write(log, 2)
+        with closing(self.writer(tmp_path)) as log:
+            assert log.claim("again", reached_seq=2) == 3
+        with closing(self.writer(tmp_path)) as log:
+            first = log.claim("again", reached_seq=3)
+            assert first > 1_000
+            write(log, 1)
+        assert [seq for seq, _ in read_all(reading)] == [1, 2, first]
+
     def test_a_second_writer_is_refused_while_the_first_holds_the_log(
         self, tmp_path: Path, log: LogWriter
     ) -> None:

@@ -1,0 +1,52 @@
+"""Which figures does persist run with? Those that are settings, and those that are choices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.database import database_url
+from common.paths import Paths
+from common.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One persist process.
+
+    log_dir: the segments. batches_endpoint, chunks_endpoint: ZeroMQ addresses.
+    database_url: of PostgreSQL. replay_window_s: how long events are kept, in seconds.
+    replay_bytes: how large the log may grow; None for FREE_SHARE of the disk.
+    group_s: a group is closed so long after its first event, in seconds: what every event may
+        wait so that many share one flush.
+    beat_s: an idle log writes an empty chunk so often, in seconds: silence means trouble.
+    retain_every_s: how often segments are looked through for what has left the window.
+    drain_quiet_s, drain_s: after SIGTERM batches are taken until none came for so long, at most
+        so long: what ingest had sent is answered, so that its cursors are right.
+    flush_patience_s: how long the last flush may take; what it misses is caught up from the log.
+    """
+
+    log_dir: Path
+    batches_endpoint: str
+    chunks_endpoint: str
+    database_url: str
+    replay_window_s: float
+    replay_bytes: int | None = None
+    group_s: float = 0.004
+    beat_s: float = 1.0
+    retain_every_s: float = 30.0
+    drain_quiet_s: float = 0.1
+    drain_s: float = 0.5
+    flush_patience_s: float = 5.0
+
+    @classmethod
+    def of(cls, settings: Settings, paths: Paths) -> Config:
+        """From the relay's settings."""
+        return cls(
+            log_dir=paths.log_dir,
+            batches_endpoint=paths.batches_endpoint,
+            chunks_endpoint=paths.chunks_endpoint,
+            database_url=database_url(settings, paths),
+            replay_window_s=settings.replay_window_s,
+            replay_bytes=settings.replay_bytes,
+        )

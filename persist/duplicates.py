@@ -1,0 +1,90 @@
+"""Is this event in the log already? Asked by what names it at its source.
+
+    (host, generation, upstream_seq):  at or below the host's cursor, or among those above it
+
+A host's cursor says that everything up to it is done, so what lies above it is all that has to be
+remembered. After a restart it is found again in the rows of the log, from `scan_seq` on.
+
+It does not know the log, and it does not know who asks.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from common.envelope import HostCursor
+
+
+class LoggedSeqs:
+    """What is in the log of one generation of one host's stream.
+
+    cursor: at or below it everything is done; -1 before any. seqs: above it, upstream seq → ours,
+    in order of ours.
+    """
+
+    __slots__ = ("cursor", "seqs")
+
+    def __init__(self, cursor: int = -1) -> None:
+        self.cursor = cursor
+        self.seqs: dict[int, int] = {}
+
+    def __contains__(self, upstream_seq: int) -> bool:
+        """Whether it is in the log, or in the group that is being written."""
+        return upstream_seq <= self.cursor or upstream_seq in self.seqs
+
+
+class Duplicates:
+    """What is in the log of every host."""
+
+    def __init__(self) -> None:
+        self._streams: dict[tuple[int, int], LoggedSeqs] = {}
+        self._newest: dict[int, int] = {}
+
+    def stream(self, host: int, generation: int) -> LoggedSeqs:
+        """Of one generation of one host; made when it is new."""
+        stream = self._streams.get((host, generation))
+        if stream is None:
+            stream = self._streams[host, generation] = LoggedSeqs()
+            self._newest[host] = max(generation, self._newest.get(host, 0))
+        return stream
+
+    def add(self, host: int, generation: int, upstream_seq: int, seq: int) -> None:
+        """The event of that name has been given `seq`."""
+        if generation < self._newest.get(host, 0):
+            return
+        stream = self.stream(host, generation)
+        if upstream_seq > stream.cursor:
+            stream.seqs[upstream_seq] = seq
+
+    def advance(self, said: HostCursor) -> bool:
+        """A host's cursor, as ingest says it; False when it is none that is newer.
+
+        Older generations of the host are forgotten: nobody reads them any more.
+        """
+        stream = self.stream(said.host, said.generation)
+        newest = self._newest[said.host]
+        if said.generation < newest or said.seq <= stream.cursor:
+            return False
+        stream.cursor = said.seq
+        # Hosts' events are logged nearly in the order of their seqs, so this ends early; one
+        # that waits behind a later one goes when that goes.
+        done = 0
+        for upstream_seq in stream.seqs:
+            if upstream_seq > said.seq:
+                break
+            done += 1
+        for upstream_seq in list(islice(stream.seqs, done)):
+            del stream.seqs[upstream_seq]
+        for key in [key for key in self._streams if key[0] == said.host and key[1] < newest]:
+            del self._streams[key]
+        return True
+
+    def scan_seq(self, next_seq: int) -> int:
+        """The seq from which a successor has to read rows to know all this, given the cursors."""
+        return min(
+            (next(iter(stream.seqs.values())) for stream in self._streams.values() if stream.seqs),
+            default=next_seq,
+        )
+
+    def __len__(self) -> int:
+        return sum(len(stream.seqs) for stream in self._streams.values())

@@ -1,0 +1,88 @@
+"""How do batches come in from ingest, and replies go back?
+
+One ROUTER socket; the route that a batch came on is where its reply goes. Nothing here waits: a
+reply that finds its process's queue full is kept and joined with the next, one for a process that
+is gone is dropped and counted, since whoever comes after it reads its events again.
+
+It has one owner: the thread that made it.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from typing import Final
+
+import zmq
+
+from common.envelope import Batch, Reply, decode_batch, encode_reply
+from common.transport import WrongThread, batch_inlet
+
+CLOSING_MS: Final = 200
+"""How long a reply that was sent may take to leave when the socket is closed, in ms."""
+
+
+class Inlet:
+    """The socket that ingest processes send to."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        """Bind it.
+
+        Raises:
+            zmq.ZMQError: the address cannot be bound.
+        """
+        self.socket = batch_inlet(context)
+        self.socket.bind(endpoint)
+        self.lost_replies = 0
+        self._owner = threading.get_ident()
+        self._unsent: dict[bytes, Reply] = {}
+
+    def receive(self) -> tuple[bytes, Batch] | None:
+        """The next batch and the route it came on; None when there is none now.
+
+        Raises:
+            common.envelope.UnknownVersion: the sender is of another release.
+        """
+        if threading.get_ident() != self._owner:
+            raise WrongThread("the inlet was used outside the thread that owns it")
+        try:
+            route, *parts = self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        return route, decode_batch(parts)
+
+    def send(self, route: bytes, reply: Reply) -> None:
+        """Send a reply, now or with the next one on its route."""
+        if threading.get_ident() != self._owner:
+            raise WrongThread("the inlet was used outside the thread that owns it")
+        earlier = self._unsent.pop(route, None)
+        if earlier is not None:
+            reply = _joined(earlier, reply)
+        try:
+            self.socket.send_multipart([route, *encode_reply(reply)], zmq.NOBLOCK)
+        except zmq.Again:
+            self._unsent[route] = reply
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                raise
+            self.lost_replies += 1
+
+    def send_again(self) -> None:
+        """Try the replies that found no room."""
+        for route in list(self._unsent):
+            self.send(route, self._unsent.pop(route))
+
+    def close(self) -> None:
+        """Close the socket, once the last replies have left or a moment has passed."""
+        self.socket.close(CLOSING_MS)
+
+
+def _joined(earlier: Reply, later: Reply) -> Reply:
+    return Reply(
+        later.log_epoch,
+        later.durable_seq,
+        earlier.logged + later.logged,
+        earlier.duplicate + later.duplicate,
+        earlier.back + later.back,
+        earlier.refused or later.refused,
+    )

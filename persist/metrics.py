@@ -1,0 +1,53 @@
+"""Which numbers does persist report? Each is listed here once."""
+
+from __future__ import annotations
+
+from common.envelope import Kind
+from common.telemetry import counter, gauge, high_water, histogram
+
+
+class Metrics:
+    """The numbers of this stage; set per group or per second, never per event."""
+
+    def __init__(self) -> None:
+        logged = counter("standpipe_logged_total", "Events that became durable.", ["kind"])
+        self.logged = {kind: logged.labels(kind.name.lower()) for kind in Kind}
+        self.duplicates = counter(
+            "standpipe_duplicates_total", "Events that were in the log already; ingest drops them."
+        )
+        self.sent_back = counter(
+            "standpipe_sent_back_total", "Events sent back, judged against an outdated state."
+        )
+        self.refused_batches = counter(
+            "standpipe_refused_batches_total", "Batches from ingest processes that were outlived."
+        )
+        self.lost_replies = counter(
+            "standpipe_lost_replies_total", "Replies to ingest processes that were gone."
+        )
+        self.durable_seq = gauge("standpipe_durable_seq", "The last seq that is on disk.")
+        self.oldest_seq = gauge("standpipe_oldest_seq", "The first seq that is kept.")
+        self.log_bytes = gauge("standpipe_log_bytes", "Size of all segments, in bytes.")
+        self.log_limit_bytes = gauge(
+            "standpipe_log_limit_bytes", "What the log may take, in bytes."
+        )
+        self.view_applied_seq = gauge(
+            "standpipe_view_applied_seq", "The seq up to which PostgreSQL has the accounts."
+        )
+        self.accounts = gauge("standpipe_accounts_in_memory", "Accounts whose state is in memory.")
+        self.upstream_seqs = gauge(
+            "standpipe_upstream_seqs_in_memory", "Logged events above their host's cursor."
+        )
+        self.recalls = gauge("standpipe_recalls", "Accounts of which a judged-again event is due.")
+        self.waiting = gauge(
+            "standpipe_waiting_for_state", "Events whose account is being looked up."
+        )
+        self.fsync_s = histogram(
+            "standpipe_fsync_seconds", "Writing and flushing one group.",
+            buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0),
+        )  # fmt: skip
+        self.group_events = histogram(
+            "standpipe_group_events", "Events in one group.",
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+        )  # fmt: skip
+        self.group_bytes = high_water("persist_group_bytes")
+        self.waiting_events = high_water("persist_waiting_events")

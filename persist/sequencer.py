@@ -1,0 +1,209 @@
+"""Does this event go into the log now, and with which seq?
+
+    fence → state known? → duplicate? → recall → judged against the newest state? → seq
+
+    no state in memory      the account's events wait, in order, until PostgreSQL has answered
+    duplicate               it is in the log: said so, nothing else
+    recalled or outdated    back to ingest, with the newest state
+
+What passes joins the group that will be written next. Replies are part of the group: they leave
+when it is on disk, not before.
+
+It does not know files, sockets or clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from common.chunk import ROW, account_key
+from common.envelope import NEVER_SEEN, AccountState, Batch, Judged, Kind, Reply
+from common.syntax import tid_number
+from persist.account import Accounts
+from persist.duplicates import Duplicates
+from persist.outgoing import outgoing_frame
+from persist.recall import Recalls
+
+GROUP_BYTES: Final = 500_000
+"""A group is closed when it reaches this, in bytes; larger only by its last event."""
+
+_SYNC: Final = int(Kind.SYNC)
+_pack_row = ROW.pack
+
+
+class Group:
+    """What becomes durable together, and who is told then.
+
+    rows, frames: of the events, in order of seq. size: bytes of `frames`. kinds: how many of each
+    kind, by its number. replies: by the route they leave on. back, duplicates: how many.
+    """
+
+    __slots__ = ("back", "duplicates", "frames", "kinds", "replies", "rows", "size")
+
+    def __init__(self) -> None:
+        self.rows: list[bytes] = []
+        self.frames: list[bytes] = []
+        self.size = 0
+        self.kinds = [0, 0, 0, 0, 0]
+        self.replies: dict[bytes, Reply] = {}
+        self.back = 0
+        self.duplicates = 0
+
+
+class _Waiting:
+    """An event whose account is being looked up."""
+
+    __slots__ = ("epoch", "event", "frame", "member", "route")
+
+    def __init__(self, route: bytes, batch: Batch, event: Judged, frame: bytes) -> None:
+        self.route = route
+        self.member = batch.member
+        self.epoch = batch.epoch
+        self.event = event
+        self.frame = frame
+
+
+class Sequencer:
+    """Gives numbers, in one place.
+
+    wanted: accounts that have to be looked up; the caller takes them from here, asks, and brings
+    what it finds to `resolve`.
+    """
+
+    def __init__(
+        self, next_seq: int, accounts: Accounts, duplicates: Duplicates, recalls: Recalls
+    ) -> None:
+        self.next_seq = next_seq
+        self.wanted: list[str] = []
+        self.group = Group()
+        self.waiting_events = 0
+        self._accounts = accounts
+        self._duplicates = duplicates
+        self._recalls = recalls
+        self._epochs: dict[int, int] = {}
+        self._waiting: dict[str, list[_Waiting]] = {}
+
+    def cut(self) -> Group:
+        """The group as it stands; the next event begins a new one."""
+        group, self.group = self.group, Group()
+        return group
+
+    def admit(self, route: bytes, batch: Batch) -> bool:
+        """The fence: whether the sender is the newest process of its member number.
+
+        One that was outlived is told so with the next group.
+        """
+        newest = self._epochs.get(batch.member)
+        if newest is None or batch.epoch > newest:
+            self._epochs[batch.member] = batch.epoch
+            self._recalls.forget(batch.member)
+        elif batch.epoch < newest:
+            self._reply(route).refused = True
+            return False
+        # Every batch is answered, the empty one too: it is a greeting, or a beat.
+        self._reply(route)
+        return True
+
+    def take(self, route: bytes, batch: Batch) -> Iterator[None]:
+        """Put the events of an admitted batch into the group.
+
+        Yields each time the group is full: the caller then cuts it and has it written.
+        """
+        waiting, accounts = self._waiting, self._accounts
+        for event, frame in zip(batch.events, batch.frames, strict=True):
+            did = event.did
+            if did in waiting:
+                self._wait(did, _Waiting(route, batch, event, frame))
+                continue
+            state = accounts.get(did)
+            if state is None:
+                waiting[did] = []
+                self.wanted.append(did)
+                self._wait(did, _Waiting(route, batch, event, frame))
+                continue
+            self._sequence(route, batch.member, event, frame, state)
+            if self.group.size >= GROUP_BYTES:
+                yield
+
+    def resolve(self, did: str, state: AccountState | None) -> Iterator[None]:
+        """Take in what PostgreSQL has of an account, and its events that waited for that.
+
+        Args:
+            state: None when there is nothing. Yields as `take` does.
+        """
+        events = self._waiting.pop(did)
+        self._accounts.learn(did, state or NEVER_SEEN)
+        self.waiting_events -= len(events)
+        for waited in events:
+            # An outlived process can use no answer: its successor reads the event again.
+            if self._epochs[waited.member] != waited.epoch:
+                continue
+            newest = self._accounts.get(did)
+            assert newest is not None
+            self._sequence(waited.route, waited.member, waited.event, waited.frame, newest)
+            if self.group.size >= GROUP_BYTES:
+                yield
+
+    def _wait(self, did: str, event: _Waiting) -> None:
+        self._waiting[did].append(event)
+        self.waiting_events += 1
+
+    def _reply(self, route: bytes) -> Reply:
+        reply = self.group.replies.get(route)
+        if reply is None:
+            reply = self.group.replies[route] = Reply(0, 0)
+        return reply
+
+    def _sequence(
+        self, route: bytes, member: int, event: Judged, frame: bytes, state: AccountState
+    ) -> None:
+        group = self.group
+        reply = group.replies.get(route) or self._reply(route)
+        stream = self._duplicates.stream(event.host, event.generation)
+        upstream_seq = event.upstream_seq
+        if upstream_seq in stream:
+            reply.duplicate.append(event.position)
+            group.duplicates += 1
+            return
+        did = event.did
+        if self._recalls and not self._recalls.passes(member, did, event.recall):
+            reply.back.append((event.position, state))
+            group.back += 1
+            return
+        # What a verdict was reached against, field by field: see common.envelope.base_of.
+        base = event.base
+        if base.rev != state.rev or base.host != state.host or base.active != state.active:
+            self._recalls.sent_back(member, did, event.recall)
+            reply.back.append((event.position, state))
+            group.back += 1
+            return
+        seq = self.next_seq
+        self.next_seq = seq + 1
+        after = event.after
+        kind = event.kind
+        out = outgoing_frame(frame, event.seq_start, event.seq_end, seq)
+        length = len(out)
+        group.rows.append(
+            _pack_row(
+                group.size,
+                length,
+                kind,
+                0,
+                event.shard,
+                event.host,
+                event.generation,
+                upstream_seq,
+                event.epoch,
+                event.position,
+                event.received_us,
+                tid_number(after.rev) if after.rev and kind <= _SYNC else 0,
+                account_key(did),
+            )
+        )
+        group.frames.append(out)
+        group.size += length
+        group.kinds[kind] += 1
+        stream.seqs[upstream_seq] = seq
+        self._accounts.change(did, after, seq)
+        reply.logged.append(event.position)

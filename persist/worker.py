@@ -1,0 +1,338 @@
+"""How do the parts of persist turn together? The one loop that joins edges to cores.
+
+    start   database → log claimed → view caught up → sockets bound
+    loop    wait → batches and answers → group → chunk flushed → published → replies
+    stop    what ingest still sends is answered → last flush of the view → everything closed
+
+The loop is one thread and waits in one place. Only the two store threads wait for PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import zmq
+
+from common.database import ensure_schema, wait_for_database
+from common.envelope import Batch, Kind, UnknownVersion
+from common.process import Fault
+from common.segments import SegmentReader
+from persist.account import Accounts
+from persist.catch_up import catch_up
+from persist.config import Config
+from persist.disk import Disk
+from persist.duplicates import Duplicates
+from persist.inlet import Inlet
+from persist.metrics import Metrics
+from persist.outlet import Outlet
+from persist.recall import Recalls
+from persist.segment_log import SegmentLog
+from persist.sequencer import Group, Sequencer
+from persist.store import Store
+from persist.store_thread import Failed, Flushed, Found, Lookup, StoreThread
+from persist.view import View
+
+log: Final = logging.getLogger(__name__)
+
+FREE_SHARE: Final = 0.8
+"""Share of the disk that is free for it at start which the log may take, when no size is set."""
+BATCHES_A_TURN: Final = 64
+"""Batches taken before the clock is looked at again."""
+TICK_S: Final = 0.25
+"""How often the loop looks at what is due when nothing comes, in seconds."""
+
+
+class Worker:
+    """The persist process, between its settings and its end. Owned by one thread."""
+
+    def __init__(
+        self, config: Config, stopping: threading.Event, *, disk: Disk | None = None
+    ) -> None:
+        """Nothing is opened before `start`. stopping: set when the loop shall drain and return."""
+        self._config = config
+        self._stopping = stopping
+        self._metrics = Metrics()
+        self._accounts = Accounts()
+        self._recalls = Recalls()
+        self._log = SegmentLog(config.log_dir, disk=disk)
+        self._max_bytes = 0
+        self._open = contextlib.ExitStack()
+        self._inlet: Inlet
+        self._outlet: Outlet
+        self._sequencer: Sequencer
+        self._duplicates: Duplicates
+        self._view: View
+        # One for lookups, so that no event waits behind a flush; one for flushes.
+        self._finder: StoreThread
+        self._writer: StoreThread
+        self._last_us = 0
+        self._group_ends_s: float | None = None
+        self._beat_due_s = 0.0
+        self._retain_due_s = 0.0
+        self._tick_due_s = 0.0
+        self._heard_s = 0.0
+
+    def start(self) -> bool:
+        """Open everything; False when told to stop before that was done.
+
+        Raises:
+            Fenced, Damaged: the log cannot be taken over.
+            SchemaMismatch: the database was made by another release.
+            Fault: the disk refuses.
+            psycopg.Error: the database refuses, or went away while it was read.
+        """
+        config = self._config
+        # The database first: only it can tell that a log was lost.
+        connection = wait_for_database(config.database_url, "persist", self._stopping)
+        if connection is None:
+            return False
+        with contextlib.closing(Store(connection)) as store:
+            ensure_schema(connection)
+            reached_seq, _scan_seq = store.read_positions()
+            self._open.callback(self._log.close)
+            try:
+                next_seq = self._log.claim(f"persist {os.getpid()}", reached_seq=reached_seq)
+            except OSError as error:
+                raise Fault(f"cannot write the log in {config.log_dir}: {error}") from error
+            with contextlib.closing(SegmentReader(config.log_dir)) as reader:
+                caught_up = catch_up(store, reader, self._stopping)
+        if caught_up is None:
+            return False
+        duplicates, applied_seq = caught_up
+        self._duplicates = duplicates
+        self._view = View(self._accounts, duplicates, applied_seq)
+        self._sequencer = Sequencer(next_seq, self._accounts, duplicates, self._recalls)
+        self._max_bytes = config.replay_bytes or self._free_share()
+        self._finder = StoreThread(config.database_url, "persist finder", applied_seq)
+        self._open.callback(self._finder.close)
+        self._writer = StoreThread(config.database_url, "persist writer", applied_seq)
+        self._open.callback(self._writer.close)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._open.callback(context.term)
+        self._outlet = Outlet(context, config.chunks_endpoint)
+        self._open.callback(self._outlet.close)
+        self._inlet = Inlet(context, config.batches_endpoint)
+        self._open.callback(self._inlet.close)
+        log.info(
+            "the log goes on at seq %d", next_seq,
+            extra={"fields": {"epoch": self._log.epoch, "oldest_seq": self._log.oldest_seq,
+                              "log_bytes": self._log.size_bytes, "limit_bytes": self._max_bytes}},
+        )  # fmt: skip
+        return True
+
+    def run(self, wakeup_fd: int) -> None:
+        """Work until told to stop, then drain. After `start`.
+
+        Args:
+            wakeup_fd: becomes readable when `stopping` was set.
+
+        Raises:
+            Fault: the disk or a store thread has failed.
+            Fenced: another writer has claimed the log.
+        """
+        poller = zmq.Poller()
+        poller.register(self._inlet.socket, zmq.POLLIN)
+        poller.register(self._finder.wakeup_fd, zmq.POLLIN)
+        poller.register(self._writer.wakeup_fd, zmq.POLLIN)
+        poller.register(wakeup_fd, zmq.POLLIN)
+        while not self._stopping.is_set():
+            self._turn(poller)
+        poller.unregister(wakeup_fd)
+        self._drain(poller)
+
+    def close(self) -> None:
+        """Close everything that was opened; twice does no harm."""
+        self._open.close()
+
+    # --- the loop ---
+
+    def _turn(self, poller: zmq.Poller) -> None:
+        now_s = time.monotonic()
+        until_s = self._tick_due_s if self._group_ends_s is None else self._group_ends_s
+        # Full milliseconds, upwards: downwards would spin through the last one.
+        poller.poll(max(0, math.ceil((until_s - now_s) * 1000)))
+        self._take_answers()
+        self._take_batches()
+        now_s = time.monotonic()
+        group = self._sequencer.group
+        if group.rows:
+            if self._group_ends_s is None:
+                self._group_ends_s = now_s + self._config.group_s
+            if now_s >= self._group_ends_s:
+                self._commit()
+        elif group.replies:
+            # Nothing in it waits for the disk.
+            self._answer(self._sequencer.cut())
+        if now_s >= self._tick_due_s:
+            self._tick(now_s)
+
+    def _take_batches(self) -> None:
+        for _ in range(BATCHES_A_TURN):
+            try:
+                received = self._inlet.receive()
+            except UnknownVersion as error:
+                log.error("an ingest process was not understood: %s", error)
+                continue
+            if received is None:
+                return
+            route, batch = received
+            if not self._sequencer.admit(route, batch):
+                self._metrics.refused_batches.inc()
+                continue
+            self._hear(batch)
+            self._commit_when_full(self._sequencer.take(route, batch))
+        self._look_up()
+
+    def _hear(self, batch: Batch) -> None:
+        for cursor in batch.cursors:
+            self._view.say_done(cursor)
+        for seen in batch.observations:
+            self._view.observe(seen)
+        if batch.events:
+            self._heard_s = time.monotonic()
+
+    def _commit_when_full(self, steps: Iterator[None]) -> None:
+        for _ in steps:
+            self._commit()
+        self._look_up()
+
+    def _look_up(self) -> None:
+        sequencer = self._sequencer
+        if sequencer.wanted:
+            self._finder.ask(Lookup(sequencer.wanted))
+            sequencer.wanted = []
+            self._metrics.waiting_events.note(sequencer.waiting_events)
+
+    def _take_answers(self) -> None:
+        for thread in (self._finder, self._writer):
+            for result in thread.results():
+                if isinstance(result, Found):
+                    for did, state in result.states.items():
+                        self._commit_when_full(self._sequencer.resolve(did, state))
+                    self._metrics.waiting_events.note(self._sequencer.waiting_events)
+                elif isinstance(result, Flushed):
+                    self._view.end()
+                    self._metrics.view_applied_seq.set(self._view.applied_seq)
+                elif isinstance(result, Failed):
+                    raise result.error
+
+    def _commit(self) -> None:
+        """Write the group, and only then say so, to whomever."""
+        self._group_ends_s = None
+        group = self._sequencer.cut()
+        self._write(group)
+        self._answer(group)
+        # Now or never: whatever has changed accounts is on disk.
+        self._flush_view(time.monotonic())
+
+    def _write(self, group: Group) -> None:
+        """Make a group durable and publish it; an empty one is a beat.
+
+        Raises:
+            Fault: the disk refuses; nothing of the group was published.
+        """
+        metrics = self._metrics
+        began_s = time.perf_counter()
+        # Times in the log do not go back, whatever the clock does: they are searched.
+        self._last_us = max(self._last_us, time.time_ns() // 1000)
+        try:
+            chunk = self._log.append(group.rows, group.frames, self._last_us)
+            # Order: flushed and announced first …
+            self._log.wait(chunk.next_seq - 1)
+        except OSError as error:
+            raise Fault(
+                f"cannot write the log in {self._config.log_dir}: {error}; nothing behind seq "
+                f"{self._log.durable_seq} was published"
+            ) from error
+        metrics.fsync_s.observe(time.perf_counter() - began_s)
+        # … then published; replies are the caller's, after this.
+        self._outlet.publish(chunk)
+        self._beat_due_s = time.monotonic() + self._config.beat_s
+        if chunk.count:
+            metrics.group_events.observe(chunk.count)
+            metrics.group_bytes.note(group.size)
+            metrics.group_bytes.note(0)
+            metrics.durable_seq.set(self._log.durable_seq)
+            for kind, count in enumerate(group.kinds):
+                if count:
+                    metrics.logged[Kind(kind)].inc(count)
+
+    def _answer(self, group: Group) -> None:
+        epoch, durable_seq = self._log.epoch, self._log.durable_seq
+        for route, reply in group.replies.items():
+            reply.log_epoch = epoch
+            reply.durable_seq = durable_seq
+            self._inlet.send(route, reply)
+        if group.back:
+            self._metrics.sent_back.inc(group.back)
+        if group.duplicates:
+            self._metrics.duplicates.inc(group.duplicates)
+
+    def _tick(self, now_s: float) -> None:
+        self._tick_due_s = now_s + TICK_S
+        self._inlet.send_again()
+        if now_s >= self._beat_due_s and not self._sequencer.group.rows:
+            self._write(Group())
+        self._flush_view(now_s)
+        if now_s >= self._retain_due_s:
+            self._retain_due_s = now_s + self._config.retain_every_s
+            self._retain()
+        metrics = self._metrics
+        metrics.oldest_seq.set(self._log.oldest_seq)
+        metrics.log_bytes.set(self._log.size_bytes)
+        metrics.accounts.set(len(self._accounts))
+        metrics.upstream_seqs.set(len(self._duplicates))
+        metrics.recalls.set(len(self._recalls))
+        metrics.waiting.set(self._sequencer.waiting_events)
+        if self._inlet.lost_replies:
+            metrics.lost_replies.inc(self._inlet.lost_replies)
+            self._inlet.lost_replies = 0
+
+    def _flush_view(self, now_s: float) -> None:
+        # Order: a group that is not on disk yet has changed accounts already; it goes first.
+        if self._sequencer.group.rows or not self._view.due(now_s, self._log.durable_seq):
+            return
+        self._writer.ask(self._view.begin(now_s, self._log.durable_seq))
+
+    def _retain(self) -> None:
+        dropped = self._log.retain(self._max_bytes, self._config.replay_window_s, time.time())
+        if dropped:
+            log.info("dropped %d segments; the log begins at seq %d", dropped, self._log.oldest_seq)
+
+    def _free_share(self) -> int:
+        free = shutil.disk_usage(self._config.log_dir).free
+        return int((free + self._log.size_bytes) * FREE_SHARE)
+
+    # --- the end ---
+
+    def _drain(self, poller: zmq.Poller) -> None:
+        """Answer what ingest had sent, tell PostgreSQL the rest."""
+        began_s = self._heard_s = time.monotonic()
+        config = self._config
+        while (now_s := time.monotonic()) < began_s + config.drain_s:
+            if now_s >= self._heard_s + config.drain_quiet_s:
+                break
+            self._tick_due_s = min(self._tick_due_s, now_s + config.drain_quiet_s)
+            self._turn(poller)
+        self._commit()
+        give_up_s = time.monotonic() + config.flush_patience_s
+        while not self._view.clean(self._log.durable_seq) and time.monotonic() < give_up_s:
+            if not self._view.flushing:
+                self._writer.ask(self._view.begin(time.monotonic(), self._log.durable_seq))
+            poller.poll(50)
+            self._take_answers()
+            if self._sequencer.group.replies:
+                self._commit()
+        if not self._view.clean(self._log.durable_seq):
+            log.warning(
+                "the database is away; seqs %d to %d will be caught up from the log",
+                self._view.applied_seq + 1, self._log.durable_seq,
+            )  # fmt: skip
