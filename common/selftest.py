@@ -1,6 +1,6 @@
 """Does every primitive that the relay stands on work here?
 
-    disk · bind and connect · name resolution · TLS · ZeroMQ
+    disk · name resolution · bind and connect · TLS · ZeroMQ
 
 Each check does the thing once, on loopback and in the relay's own folders, in milliseconds; what
 fails is refused by name before anything is served.
@@ -34,8 +34,8 @@ def require(paths: Paths) -> None:
     """
     checks: tuple[tuple[str, Callable[[], None]], ...] = (
         ("writing and flushing a file in the data folder", lambda: flush_file(paths.data_dir)),
-        ("binding and connecting on 127.0.0.1", loopback),
         ("resolving the name localhost", resolve),
+        ("binding and connecting on 127.0.0.1", loopback),
         ("setting up TLS", tls),
         ("a private socket in " + str(paths.socket_dir), lambda: zeromq(paths.socket_dir)),
     )
@@ -100,7 +100,7 @@ def tls() -> None:
     """
     context = ssl.create_default_context()
     where = ssl.get_default_verify_paths()
-    folder = where.capath and any(os.scandir(where.capath))
+    folder = where.capath and Path(where.capath).is_dir() and os.listdir(where.capath)
     if not context.get_ca_certs() and not folder:
         raise OSError("no certificates to trust were found; install ca-certificates")
 

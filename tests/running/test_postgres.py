@@ -60,12 +60,13 @@ def test_a_stale_pid_file_with_a_number_in_use_does_not_prevent_a_start(
     own_postgres: Postgres,
 ) -> None:
     own_postgres.stop(signal.SIGKILL)
-    path = own_postgres.paths.postgres_dir / "data" / "postmaster.pid"
-    text = path.read_text().split("\n", 1)[1]
+    folder = own_postgres.paths.postgres_dir
+    files = [folder / "data" / "postmaster.pid", folder / "socket" / ".s.PGSQL.5432.lock"]
     # A process of the database's own user: the one case that PostgreSQL cannot see through.
     user = place.database_user()
     with subprocess.Popen(["sleep", "600"], user=user.pw_uid) as other:
-        path.write_text(f"{other.pid}\n{text}")
+        for path in files:
+            path.write_text(f"{other.pid}\n" + path.read_text().split("\n", 1)[1])
         try:
             own_postgres.start()
         finally:

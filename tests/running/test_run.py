@@ -1,0 +1,362 @@
+"""Does the relay start, refuse, tell of itself and stop as an operator expects? All of it is real."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from common import locks
+from common.paths import Paths
+from tests.fix_net import eventually, free_port
+from tests.fix_postgres import Postgres
+from tests.relay import alive, children_of
+from tests.running.fleet import ROOT, Fleet, Started
+
+STAGES = ("persist", "ingest-0", "ingest-1", "broadcast-0")
+
+
+def run(fleet: Fleet, **more: str) -> Started:
+    return fleet.start("common.command", "run", **more)
+
+
+def wait_ready(started: Started, *names: str) -> None:
+    for name in names or STAGES:
+        started.wait_says("ready", name, 60)
+
+
+def status(fleet: Fleet, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "common.command", "status", *words],
+        cwd=ROOT, env={**fleet.environ, **more}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_one_command_starts_a_relay_that_tells_of_itself_and_stops_without_a_trace(
+    fleet: Fleet,
+) -> None:
+    relay = run(fleet)
+    wait_ready(relay)
+    eventually(lambda: status(fleet).returncode == 0, 30, "all of it is up")
+    told = json.loads(status(fleet, "--json").stdout)
+    assert told["up"] is True
+    assert told["supervisor"] == relay.pid
+    names = {process["name"]: process for process in told["processes"]}
+    assert sorted(names) == sorted([*STAGES, "postgres"])
+    assert "standpipe_durable_seq" in names["persist"]["numbers"]
+    shown = status(fleet).stdout
+    assert all(name in shown for name in names)
+    assert "durable seq 0" in shown
+    pids = [relay.pid, *children_of(relay.pid)]
+    relay.signal()
+    assert relay.end() == 0
+    eventually(lambda: not any(map(alive, pids)), 10, "no process is left")
+    assert list((fleet.data_dir / "run").glob("*.json")) == []
+    # Every line of every process was JSON: supervisord's own went to a file.
+    assert [line for line in relay.out.read_text().splitlines() if not line.startswith("{")] == []
+    assert (fleet.data_dir / "run" / "supervisord.log").stat().st_size > 0
+    assert status(fleet).returncode == 1
+
+
+def test_ctrl_c_drains_as_well_and_the_next_start_goes_on(fleet: Fleet) -> None:
+    for _ in range(2):
+        relay = run(fleet)
+        wait_ready(relay)
+        pids = [relay.pid, *children_of(relay.pid)]
+        relay.signal(signal.SIGINT)
+        assert relay.end() == 0
+        eventually(lambda pids=pids: not any(map(alive, pids)), 10)  # type: ignore[misc]
+
+
+def test_a_killed_supervisord_leaves_no_process_and_the_next_start_goes_on(fleet: Fleet) -> None:
+    relay = run(fleet)
+    wait_ready(relay)
+    pids = children_of(relay.pid)
+    assert len(pids) > 5
+    relay.signal(signal.SIGKILL)
+    relay.end()
+    eventually(lambda: not any(map(alive, pids)), 30, "no process is left")
+    again = run(fleet)
+    wait_ready(again)
+    again.signal()
+    assert again.end() == 0
+
+
+@pytest.mark.parametrize("name", [*STAGES, "postgres"])
+def test_each_process_that_is_killed_comes_back(fleet: Fleet, name: str) -> None:
+    relay = run(fleet)
+    wait_ready(relay)
+    eventually(lambda: status(fleet).returncode == 0, 30)
+    told = json.loads(status(fleet, "--json").stdout)
+    pid = next(process["pid"] for process in told["processes"] if process["name"] == name)
+    os.kill(pid, signal.SIGKILL)
+
+    def back() -> bool:
+        found = json.loads(status(fleet, "--json").stdout)
+        now = {process["name"]: process["pid"] for process in found["processes"]}
+        return bool(found["up"]) and now.get(name) not in (pid, 0, None)
+
+    eventually(back, 30, f"{name} is back")
+    relay.signal()
+    assert relay.end() == 0
+
+
+def test_a_database_that_is_shut_down_by_hand_comes_back(fleet: Fleet) -> None:
+    relay = run(fleet)
+    wait_ready(relay)
+    folder = Paths(fleet.data_dir).postgres_dir / "data"
+
+    def postmaster() -> int:
+        return int((folder / "postmaster.pid").read_text().split("\n")[0])
+
+    before = postmaster()
+    os.kill(before, signal.SIGINT)
+    eventually(lambda: (folder / "postmaster.pid").exists() and postmaster() != before, 30)
+
+
+def test_a_second_relay_on_the_folder_is_refused_with_the_firsts_number(fleet: Fleet) -> None:
+    first = run(fleet)
+    wait_ready(first)
+    second = run(fleet, STANDPIPE_BIND=f"127.0.0.1:{free_port()}")
+    assert second.end() == 1
+    told = second.err.read_text()
+    assert f"another relay, under process {first.pid}, holds the data folder" in told
+    assert first.process.poll() is None
+
+
+def test_a_second_relay_on_the_port_is_refused_with_the_firsts_number(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    first = run(fleet)
+    wait_ready(first)
+    second = run(fleet, STANDPIPE_DATA_DIR=str(tmp_path / "other"))
+    assert second.end() == 1
+    told = second.err.read_text()
+    assert f"another relay, under process {first.pid}, holds port {fleet.port}" in told
+
+
+def test_two_relays_that_start_at_once_do_not_both_start(fleet: Fleet) -> None:
+    one, other = run(fleet), run(fleet)
+    eventually(lambda: None not in (one.process.poll(), 0) or other.process.poll() is not None, 30)
+    ended, lives = (one, other) if one.process.poll() is not None else (other, one)
+    assert ended.end() == 1
+    assert f"under process {lives.pid}" in ended.err.read_text()
+    wait_ready(lives)
+
+
+def test_a_port_that_another_program_has_is_refused_by_name(fleet: Fleet) -> None:
+    with socket.create_server(("127.0.0.1", fleet.port)):
+        relay = run(fleet)
+        assert relay.end() == 1
+    assert f"STANDPIPE_BIND: 127.0.0.1 port {fleet.port}" in relay.err.read_text()
+    assert "another program listens there" in relay.err.read_text()
+
+
+def test_a_taken_metrics_port_is_refused_by_name(fleet: Fleet) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        relay = run(fleet, STANDPIPE_METRICS_PORT=str(port))
+        assert relay.end() == 1
+    assert f"STANDPIPE_METRICS_PORT: 127.0.0.1 port {port}" in relay.err.read_text()
+
+
+def test_wrong_settings_are_all_told_at_once(fleet: Fleet) -> None:
+    relay = run(fleet, STANDPIPE_REPLAY_WINDOW="x", RELAY_PLC_HOST="", STANDPIPE_PLC_HOST="y")
+    assert relay.end() == 2
+    told = relay.err.read_text()
+    assert "STANDPIPE_REPLAY_WINDOW='x'" in told
+    assert "STANDPIPE_PLC_HOST='y'" in told
+
+
+def test_a_data_folder_that_cannot_be_written_is_refused_by_name(fleet: Fleet) -> None:
+    fleet.data_dir.write_text("a file stands here")
+    relay = run(fleet)
+    assert relay.end() == 1
+    assert str(fleet.data_dir) in relay.err.read_text()
+
+
+def test_too_few_open_files_are_refused_by_name(fleet: Fleet) -> None:
+    code = (
+        "import resource, runpy, sys\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))\n"
+        "sys.argv = ['standpipe', 'run']\n"
+        "runpy.run_module('common.command', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=fleet.environ,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "RLIMIT_NOFILE allows 200" in done.stderr
+
+
+def test_the_limit_of_open_files_is_raised_for_every_process(fleet: Fleet) -> None:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    relay = run(fleet)
+    wait_ready(relay)
+    pid = json.loads((fleet.data_dir / "run" / "ingest-0.json").read_text())["pid"]
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    line = next(line for line in limits if line.startswith("Max open files"))
+    assert int(line.split()[3]) == hard
+
+
+def test_a_missing_directory_is_warned_of_and_no_reason_not_to_start(fleet: Fleet) -> None:
+    relay = run(fleet)
+    assert relay.wait_says("the PLC directory does not answer")["level"] == "warn"
+    wait_ready(relay)
+
+
+def test_a_very_long_data_path_works(fleet: Fleet) -> None:
+    long = fleet.folder / ("x" * 120) / "data"
+    relay = run(fleet, STANDPIPE_DATA_DIR=str(long))
+    wait_ready(relay)
+    assert status(fleet, STANDPIPE_DATA_DIR=str(long)).returncode == 0
+    relay.signal()
+    assert relay.end() == 0
+
+
+@pytest.fixture
+def own_database(own_postgres: Postgres) -> str:
+    return own_postgres.url
+
+
+def test_with_a_database_of_ones_own_none_is_started(fleet: Fleet, own_database: str) -> None:
+    relay = run(fleet, DATABASE_URL=own_database)
+    wait_ready(relay)
+    told = json.loads(status(fleet, "--json", DATABASE_URL=own_database).stdout)
+    assert "postgres" not in [process["name"] for process in told["processes"]]
+    assert not (fleet.data_dir / "postgres").exists()
+
+
+def test_a_database_that_does_not_let_us_in_is_refused_by_name(
+    fleet: Fleet, own_database: str
+) -> None:
+    relay = run(fleet, DATABASE_URL=own_database.replace("standpipe@", "nobody-we-know@"))
+    assert relay.end() == 1
+    assert "DATABASE_URL: " in relay.err.read_text()
+
+
+def test_a_database_that_is_away_at_start_is_waited_for(
+    fleet: Fleet, own_postgres: Postgres
+) -> None:
+    own_postgres.stop()
+    began_s = time.monotonic()
+    relay = run(fleet, DATABASE_URL=own_postgres.url)
+    assert relay.wait_says("waiting for the database", "run")["level"] == "warn"
+
+    def health() -> int:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{fleet.port}/_health", timeout=5) as got:
+                return int(got.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+        except OSError:
+            return 0
+
+    eventually(lambda: health() not in (0, 200), 30, "health says that it cannot deliver")
+    assert time.monotonic() - began_s < 30
+    own_postgres.start()
+    eventually(lambda: health() == 200, 30, "it recovers when the database comes")
+    assert relay.process.poll() is None
+
+
+def test_its_output_survives_in_a_file_that_is_not_appended_to(fleet: Fleet) -> None:
+    path = fleet.folder / "all.txt"
+    with path.open("wb") as out:
+        out.write(b"before\n")
+        out.flush()
+        relay = subprocess.Popen(
+            [sys.executable, "-m", "common.command", "run"], cwd=ROOT, env=fleet.environ,
+            stdout=out, stderr=out,
+        )  # fmt: skip
+    eventually(lambda: path.read_text().count('"ready"') == len(STAGES), 60)
+    relay.terminate()
+    assert relay.wait(40) == 0
+    lines = path.read_text().splitlines()
+    assert lines[0] == "before"
+    assert all(json.loads(line) for line in lines[1:] if line.startswith("{"))
+    assert path.read_text().count('"stopped"') == len(STAGES)
+
+
+def test_its_output_may_be_a_socket_as_a_journals_is(fleet: Fleet) -> None:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(60)
+    with ours:
+        with theirs:
+            relay = subprocess.Popen(
+                [sys.executable, "-m", "common.command", "run"], cwd=ROOT, env=fleet.environ,
+                stdout=theirs, stderr=theirs,
+            )  # fmt: skip
+        text = b""
+        while text.count(b'"ready"') < len(STAGES):
+            text += ours.recv(65536)
+        relay.terminate()
+        assert relay.wait(40) == 0
+        while more := ours.recv(65536):
+            text += more
+    assert text.count(b'"stopped"') == len(STAGES)
+
+
+def test_supervisord_alone_runs_the_table_with_an_empty_environment(tmp_path: Path) -> None:
+    """`supervisord -c supervisord.conf` in a project folder of its own; ports are the defaults."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", 2470))
+        except OSError:
+            pytest.skip("the default port is in use on this machine")
+    folder = Path("/tmp") / f"standpipe-alone-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    try:
+        for name in ("common", "ingest", "persist", "broadcast"):
+            shutil.copytree(ROOT / name, folder / name)
+        shutil.copy(ROOT / "supervisord.conf", folder)
+        (folder / ".venv" / "bin").mkdir(parents=True)
+        starter = folder / ".venv" / "bin" / "python"
+        starter.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        starter.chmod(0o755)
+        out = folder / "out.txt"
+        with out.open("wb") as file:
+            supervisor = subprocess.Popen(
+                [sys.executable, "-m", "supervisor.supervisord", "-c", "supervisord.conf"],
+                cwd=folder, env={}, stdout=file, stderr=file,
+            )  # fmt: skip
+        try:
+            eventually(lambda: out.read_text().count('"ready"') == len(STAGES), 60)
+            assert locks.owner_of(folder / "data" / "relay.lock") == supervisor.pid
+        finally:
+            supervisor.terminate()
+            assert supervisor.wait(60) == 0
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_help_teaches_and_an_unknown_word_is_refused() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "common.command", "--help"],
+        cwd=ROOT, env={}, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for word in ("run", "status", "STANDPIPE_BIND", "STANDPIPE_HOSTS", "docs/settings.md"):
+        assert word in shown
+    refused = subprocess.run(
+        [sys.executable, "-m", "common.command", "walk"],
+        cwd=ROOT, env={}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 2
+    assert "walk" in refused.stderr
+
+
+def test_the_session_server_lets_tests_in(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == ("standpipe",)
