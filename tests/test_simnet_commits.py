@@ -318,6 +318,16 @@ def test_key_change_signs_with_the_new_key_only() -> None:
     assert assert_signed(block, account.key)["rev"] == account.repo.rev
 
 
+def test_each_key_of_an_account_is_another() -> None:
+    account = new_account(records=0)
+    keys = [account.key.compressed]
+    for _ in range(3):
+        account.new_key()
+        assert account.key.curve is Curve.K256
+        keys.append(account.key.compressed)
+    assert len(set(keys)) == 4
+
+
 def test_same_seed_gives_the_same_bytes() -> None:
     def story(seed: str) -> list[bytes]:
         account = new_account(Curve.P256, records=20, seed=seed)

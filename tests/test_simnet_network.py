@@ -69,6 +69,10 @@ def test_cursor_gives_what_is_newer_and_then_what_happens(loop_run: LoopRun) -> 
                 fill(network, 3)
                 await consumer.wait_count(7)
                 assert seqs(consumer.frames) == list(range(head - 3, head + 4))
+            async with connect(f"{host.stream_url}?cursor={head}", compression=None) as connection:
+                first = await connection.recv()
+                assert isinstance(first, bytes)
+                assert seqs([first]) == [head + 1]
 
     loop_run(story())
 

@@ -170,6 +170,48 @@ def test_lifetime_ends_it(loop_run: LoopRun) -> None:
     loop_run(story())
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not collected yet does not."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_it_does_not_outlive_its_parent(loop_run: LoopRun, tmp_path: Path) -> None:
+    async def story() -> None:
+        command = [sys.executable, "-m", "tests.simnet", *QUICK, "--start", "control"]
+        code = (
+            "import subprocess, sys\n"
+            f"child = subprocess.Popen({command!r}, stdout=subprocess.PIPE)\n"
+            "sys.stdout.buffer.write(child.stdout.readline())\n"
+            "sys.stdout.flush()\n"
+            "child.wait()\n"
+        )
+        parent = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            code,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+        ready = await line(parent)
+        parent.kill()
+        await parent.wait()
+        parent._transport.close()  # type: ignore[attr-defined]
+        try:
+            async with asyncio.timeout(10):
+                while alive(ready["pid"]):
+                    await asyncio.sleep(0.02)
+        finally:
+            if alive(ready["pid"]):
+                os.kill(ready["pid"], signal.SIGKILL)
+
+    loop_run(story())
+
+
 def test_line_is_json_or_words() -> None:
     assert parse_line('{"do": "rate", "rate": 5}') == {"do": "rate", "rate": 5}
     assert parse_line("fault host=0 bytes_per_s=10.5 silent_stream=true did=did:plc:x\n") == {
