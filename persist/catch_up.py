@@ -9,7 +9,7 @@ It reads the log and asks the store; what follows from that is persist/replay.py
 from __future__ import annotations
 
 import logging
-import threading
+from collections.abc import Callable
 from typing import Final
 
 from common.log import LogReader
@@ -25,11 +25,11 @@ READ_BYTES: Final = 8 * 1024 * 1024
 
 
 def catch_up(
-    store: Store, reader: LogReader, stopping: threading.Event
+    store: Store, reader: LogReader, stopped: Callable[[], bool]
 ) -> tuple[Duplicates, int] | None:
     """Bring PostgreSQL up to the log's durable end; returns what is logged, and applied_seq.
 
-    None when `stopping` was set before: what was done by then need not be done again.
+    None when `stopped` said so before: what was done by then need not be done again.
 
     Raises:
         Damaged: the log is.
@@ -52,7 +52,7 @@ def catch_up(
     if behind:
         log.info("catching the database up from seq %d to %d", applied_seq, durable_seq)
     while chunks := reader.read(seq, READ_BYTES):
-        if stopping.is_set():
+        if stopped():
             return None
         events = []
         for chunk in chunks:

@@ -9,7 +9,6 @@ Bytes in, findings out; the disk is persist/segment_log.py's.
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
 
 from common.chunk import MAGIC, Chain, Chunk, ChunkError, decode_chunk, peek_head
@@ -36,7 +35,7 @@ class Tail:
     behind: bool = False
 
 
-def find_tail(data: bytes | mmap.mmap, chain: Chain, durable_seq: int) -> Tail:
+def find_tail(data: bytes | memoryview, chain: Chain, durable_seq: int) -> Tail:
     """Walk the chunks of the last segment up to the first that does not follow.
 
     Args:

@@ -292,8 +292,12 @@ class SegmentLog:
         chain = chain or Chain(base, None, 0)
         if path.stat().st_size == 0:
             return Tail(chain)
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            tail = find_tail(data, chain, announced)
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+            memoryview(data) as view,
+        ):
+            tail = find_tail(view, chain, announced)
         if tail.behind:
             raise Damaged(f"{path.name}, byte {tail.end}: {tail.why}, with whole chunks behind it")
         return tail

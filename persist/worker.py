@@ -103,7 +103,7 @@ class Worker:
             except OSError as error:
                 raise Fault(f"cannot write the log in {config.log_dir}: {error}") from error
             with contextlib.closing(SegmentReader(config.log_dir)) as reader:
-                caught_up = catch_up(store, reader, self._stopping)
+                caught_up = catch_up(store, reader, self._stopping.is_set)
         if caught_up is None:
             return False
         duplicates, applied_seq = caught_up

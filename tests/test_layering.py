@@ -47,8 +47,8 @@ EDGES: Final = {
         "worker.py",
     },
     "persist": {
-        "__main__.py", "catch_up.py", "disk.py", "inlet.py", "outlet.py", "recovery.py", "segment_log.py",
-        "store.py", "store_thread.py", "worker.py",
+        "__main__.py", "disk.py", "inlet.py", "outlet.py", "segment_log.py", "store.py",
+        "store_thread.py", "worker.py",
     },
     "broadcast": {
         "fanout.py", "inlet.py", "playback.py", "server.py", "store.py", "subscriber.py",
