@@ -77,6 +77,30 @@ def test_cursor_gives_what_is_newer_and_then_what_happens(loop_run: LoopRun) -> 
     loop_run(story())
 
 
+def test_consumer_hides_no_repetition_but_that_of_its_cursor(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        async with Network(SMALL) as network:
+            host = network.hosts[0]
+            fill(network, 3)
+            head = host.head_seq
+            async with Consumer(host.stream_url, 0) as consumer:
+                await consumer.wait_count(head)
+                host.repeat(1)
+                await consumer.wait_count(head + 1)
+                assert seqs(consumer.frames)[-2:] == [head, head]
+                host.cut()
+                await consumer.wait_for(lambda: consumer.breaks == 1)
+                await until(lambda: host.connections == 1)
+                host.repeat(1)  # as a relay does, whose cursor is inclusive
+                host.repeat(1)
+                await consumer.wait_count(head + 2)
+                fill(network, 1)
+                await consumer.wait_count(head + 3)
+                assert seqs(consumer.frames)[-3:] == [head, head, head + 1]
+
+    loop_run(story())
+
+
 def test_no_cursor_is_live_only(loop_run: LoopRun) -> None:
     async def story() -> None:
         async with Network(SMALL) as network:

@@ -20,7 +20,8 @@ class Consumer:
     """Reads one stream into `frames`, going on after the last `seq` when it is cut.
 
     cursor: where to start; None: live. After a break it is the last number received; since a
-        relay's cursor is inclusive and a host's is not, a repeated number is left out.
+        relay's cursor is inclusive and a host's is not, the first frame after a break is left out
+        when it has that number. No other repetition is hidden.
     frames: complete messages in the order received, `#info` and unreadable ones among them.
     errors: payloads of error frames. breaks: how often the connection ended.
     """
@@ -42,6 +43,7 @@ class Consumer:
         self._tls = tls
         self._retry_s = retry_s
         self._keep = keep or self.frames.append
+        self._resumed = False
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.opened = asyncio.Event()
@@ -95,6 +97,7 @@ class Consumer:
                     close_timeout=0.5,
                 ) as connection:
                     self.opened.set()
+                    self._resumed = self.breaks > 0
                     async for message in connection:
                         self._take(message)
             except (OSError, ConnectionClosed, InvalidHandshake, EOFError):
@@ -115,7 +118,9 @@ class Consumer:
         except UNREADABLE:
             seq = None
         if seq is not None:
-            if seq == self.cursor:
-                return
+            again = self._resumed and seq == self.cursor
+            self._resumed = False
             self.cursor = seq
+            if again:
+                return
         self._keep(message)
