@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import tempfile
@@ -36,10 +37,19 @@ def eventually(condition: Callable[[], _T], within_s: float = 20.0, what: str = 
         time.sleep(0.02)
 
 
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
+@contextlib.contextmanager
+def data_folder() -> Iterator[Path]:
     """A data folder that an unprivileged user can reach too, as the embedded database needs."""
     folder = Path(tempfile.mkdtemp(prefix="standpipe-test-"))
     folder.chmod(0o755)
-    yield folder / "data"
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder / "data"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """`data_folder` for one test."""
+    with data_folder() as folder:
+        yield folder

@@ -17,6 +17,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from common import locks
 from common.command import report
+from common.command.run import PROJECT
 from common.paths import Paths
 from common.process import EXIT_FAULT, EXIT_SETTINGS
 from common.settings import SettingsError, load_settings
@@ -42,12 +43,8 @@ def status(*, as_json: bool) -> int:
 def gather(paths: Paths, port: int) -> report.Relay:
     """Everything that can be found out about the relay in one data folder, now."""
     now_s = time.time()
-    problem: str | None = None
-    states: list[dict[str, Any]] = []
-    try:
-        states = _ask_supervisor(paths.supervisor_socket)
-    except (OSError, xmlrpc.client.Error) as error:
-        problem = f"no supervisord answers at {paths.supervisor_socket}: {error}"
+    owner = locks.owner_of(paths.lock_file)
+    states, problem = _processes(paths, owner)
     files = _run_files(paths.run_dir)
     processes = []
     for state in states:
@@ -65,12 +62,28 @@ def gather(paths: Paths, port: int) -> report.Relay:
                 report.Process(name, "running", file["pid"], now_s - file["started_s"],
                                *_numbers(file, file["pid"]))
             )  # fmt: skip
-    owner = locks.owner_of(paths.lock_file)
     return report.Relay(str(paths.data_dir), port, owner, problem, processes)
 
 
-def _ask_supervisor(path: Path) -> list[dict[str, Any]]:
-    """supervisord's process list.
+def _processes(paths: Paths, owner: int | None) -> tuple[list[dict[str, Any]], str | None]:
+    """supervisord's process list, or why there is none.
+
+    One that was started as `supervisord -c supervisord.conf` answers in the project's folder, and
+    may be another relay's.
+    """
+    problem = f"no supervisord answers at {paths.supervisor_socket}"
+    for path in (paths.supervisor_socket, PROJECT / ".venv" / "supervisor.sock"):
+        try:
+            pid, states = _ask_supervisor(path)
+        except (OSError, xmlrpc.client.Error):
+            continue
+        if path == paths.supervisor_socket or pid == owner:
+            return states, None
+    return [], problem
+
+
+def _ask_supervisor(path: Path) -> tuple[int, list[dict[str, Any]]]:
+    """supervisord's own pid, and its process list.
 
     Raises:
         OSError, xmlrpc.client.Error: it does not answer.
@@ -81,8 +94,9 @@ def _ask_supervisor(path: Path) -> list[dict[str, Any]]:
     try:
         # The address is not used: the transport speaks over the Unix socket.
         proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+        pid: Any = proxy.supervisor.getPID()
         listed: Any = proxy.supervisor.getAllProcessInfo()
-        return list(listed)
+        return int(pid), list(listed)
     finally:
         transport.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -12,17 +13,19 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from common import locks
+from common.command import report
+from common.command.status import gather
 from common.paths import Paths
-from tests.fix_net import eventually, free_port
+from tests.fix_net import data_folder, eventually, free_port
 from tests.fix_postgres import Postgres
 from tests.relay import alive, children_of
-from tests.running.fleet import ROOT, Fleet, Started
+from tests.running.fleet import ROOT, Fleet, Started, fleet_in
 
 STAGES = ("persist", "ingest-0", "ingest-1", "broadcast-0")
 
@@ -36,6 +39,11 @@ def wait_ready(started: Started, *names: str) -> None:
         started.wait_says("ready", name, 60)
 
 
+def seen(fleet: Fleet) -> report.Relay:
+    """What `standpipe status` would say now."""
+    return gather(Paths(fleet.data_dir), fleet.port)
+
+
 def status(fleet: Fleet, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "common.command", "status", *words],
@@ -43,40 +51,100 @@ def status(fleet: Fleet, *words: str, **more: str) -> subprocess.CompletedProces
     )  # fmt: skip
 
 
-def test_one_command_starts_a_relay_that_tells_of_itself_and_stops_without_a_trace(
-    fleet: Fleet,
-) -> None:
-    relay = run(fleet)
-    wait_ready(relay)
-    eventually(lambda: status(fleet).returncode == 0, 30, "all of it is up")
-    told = json.loads(status(fleet, "--json").stdout)
+@pytest.fixture(scope="module")
+def house() -> Iterator[Fleet]:
+    """A relay that the tests of this module share; `fleet.started[0]` is its supervisord."""
+    with contextlib.ExitStack() as stack:
+        fleet = stack.enter_context(fleet_in(stack.enter_context(data_folder())))
+        wait_ready(run(fleet))
+        eventually(lambda: seen(fleet).up, 30, "all of it is up")
+        yield fleet
+        fleet.started[0].signal()
+        assert fleet.started[0].end() == 0
+
+
+def test_one_command_starts_a_relay_that_tells_of_itself(house: Fleet) -> None:
+    told = json.loads(status(house, "--json").stdout)
     assert told["up"] is True
-    assert told["supervisor"] == relay.pid
+    assert told["supervisor"] == house.started[0].pid
     names = {process["name"]: process for process in told["processes"]}
     assert sorted(names) == sorted([*STAGES, "postgres"])
     assert "standpipe_durable_seq" in names["persist"]["numbers"]
-    shown = status(fleet).stdout
-    assert all(name in shown for name in names)
-    assert "durable seq 0" in shown
-    pids = [relay.pid, *children_of(relay.pid)]
-    relay.signal()
-    assert relay.end() == 0
-    eventually(lambda: not any(map(alive, pids)), 10, "no process is left")
-    assert list((fleet.data_dir / "run").glob("*.json")) == []
-    # Every line of every process was JSON: supervisord's own went to a file.
-    assert [line for line in relay.out.read_text().splitlines() if not line.startswith("{")] == []
-    assert (fleet.data_dir / "run" / "supervisord.log").stat().st_size > 0
-    assert status(fleet).returncode == 1
+    asked = status(house)
+    assert asked.returncode == 0
+    assert all(name in asked.stdout for name in names)
+    assert "durable seq 0" in asked.stdout
 
 
-def test_ctrl_c_drains_as_well_and_the_next_start_goes_on(fleet: Fleet) -> None:
-    for _ in range(2):
+@pytest.mark.parametrize("name", [*STAGES, "postgres"])
+def test_each_process_that_is_killed_comes_back(house: Fleet, name: str) -> None:
+    eventually(lambda: seen(house).up, 30, "all of it is up")
+    before = next(process.pid for process in seen(house).processes if process.name == name)
+    os.kill(before, signal.SIGKILL)
+
+    def back() -> bool:
+        found = seen(house)
+        return found.up and before not in [process.pid for process in found.processes]
+
+    eventually(back, 30, f"{name} is back")
+
+
+def test_a_database_that_is_shut_down_by_hand_comes_back(house: Fleet) -> None:
+    folder = Paths(house.data_dir).postgres_dir / "data"
+
+    def postmaster() -> int:
+        return int((folder / "postmaster.pid").read_text().split("\n")[0])
+
+    before = postmaster()
+    os.kill(before, signal.SIGINT)
+    eventually(lambda: (folder / "postmaster.pid").exists() and postmaster() != before, 30)
+
+
+def test_the_limit_of_open_files_is_raised_for_every_process(house: Fleet) -> None:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    eventually(lambda: seen(house).up, 30, "all of it is up")
+    for process in seen(house).processes:
+        limits = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
+        line = next(line for line in limits if line.startswith("Max open files"))
+        assert int(line.split()[3]) == hard, process.name
+
+
+def test_a_missing_directory_is_warned_of_and_no_reason_not_to_start(house: Fleet) -> None:
+    said = house.started[0].wait_says("the PLC directory does not answer", "run")
+    assert said["level"] == "warn"
+
+
+def test_a_second_relay_on_the_folder_is_refused_with_the_firsts_number(house: Fleet) -> None:
+    second = run(house, STANDPIPE_BIND=f"127.0.0.1:{free_port()}")
+    assert second.end() == 1
+    told = second.err.read_text()
+    assert f"another relay, under process {house.started[0].pid}, holds the data folder" in told
+    assert house.started[0].process.poll() is None
+
+
+def test_a_second_relay_on_the_port_is_refused_with_the_firsts_number(
+    house: Fleet, tmp_path: Path
+) -> None:
+    second = run(house, STANDPIPE_DATA_DIR=str(tmp_path / "other"))
+    assert second.end() == 1
+    told = second.err.read_text()
+    assert f"another relay, under process {house.started[0].pid}, holds port {house.port}" in told
+
+
+def test_it_drains_on_sigterm_and_on_ctrl_c_without_a_trace(fleet: Fleet) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
         relay = run(fleet)
         wait_ready(relay)
         pids = [relay.pid, *children_of(relay.pid)]
-        relay.signal(signal.SIGINT)
+        relay.signal(number)
         assert relay.end() == 0
         eventually(lambda pids=pids: not any(map(alive, pids)), 10)  # type: ignore[misc]
+        assert list((fleet.data_dir / "run").glob("*.json")) == []
+        # Every line of every process was JSON: supervisord's own went to a file.
+        lines = relay.out.read_text().splitlines()
+        assert [line for line in lines if not line.startswith("{")] == []
+    assert (fleet.data_dir / "run" / "supervisord.log").stat().st_size > 0
+    assert status(fleet).returncode == 1
 
 
 def test_a_killed_supervisord_leaves_no_process_and_the_next_start_goes_on(fleet: Fleet) -> None:
@@ -93,62 +161,9 @@ def test_a_killed_supervisord_leaves_no_process_and_the_next_start_goes_on(fleet
     assert again.end() == 0
 
 
-@pytest.mark.parametrize("name", [*STAGES, "postgres"])
-def test_each_process_that_is_killed_comes_back(fleet: Fleet, name: str) -> None:
-    relay = run(fleet)
-    wait_ready(relay)
-    eventually(lambda: status(fleet).returncode == 0, 30)
-    told = json.loads(status(fleet, "--json").stdout)
-    pid = next(process["pid"] for process in told["processes"] if process["name"] == name)
-    os.kill(pid, signal.SIGKILL)
-
-    def back() -> bool:
-        found = json.loads(status(fleet, "--json").stdout)
-        now = {process["name"]: process["pid"] for process in found["processes"]}
-        return bool(found["up"]) and now.get(name) not in (pid, 0, None)
-
-    eventually(back, 30, f"{name} is back")
-    relay.signal()
-    assert relay.end() == 0
-
-
-def test_a_database_that_is_shut_down_by_hand_comes_back(fleet: Fleet) -> None:
-    relay = run(fleet)
-    wait_ready(relay)
-    folder = Paths(fleet.data_dir).postgres_dir / "data"
-
-    def postmaster() -> int:
-        return int((folder / "postmaster.pid").read_text().split("\n")[0])
-
-    before = postmaster()
-    os.kill(before, signal.SIGINT)
-    eventually(lambda: (folder / "postmaster.pid").exists() and postmaster() != before, 30)
-
-
-def test_a_second_relay_on_the_folder_is_refused_with_the_firsts_number(fleet: Fleet) -> None:
-    first = run(fleet)
-    wait_ready(first)
-    second = run(fleet, STANDPIPE_BIND=f"127.0.0.1:{free_port()}")
-    assert second.end() == 1
-    told = second.err.read_text()
-    assert f"another relay, under process {first.pid}, holds the data folder" in told
-    assert first.process.poll() is None
-
-
-def test_a_second_relay_on_the_port_is_refused_with_the_firsts_number(
-    fleet: Fleet, tmp_path: Path
-) -> None:
-    first = run(fleet)
-    wait_ready(first)
-    second = run(fleet, STANDPIPE_DATA_DIR=str(tmp_path / "other"))
-    assert second.end() == 1
-    told = second.err.read_text()
-    assert f"another relay, under process {first.pid}, holds port {fleet.port}" in told
-
-
 def test_two_relays_that_start_at_once_do_not_both_start(fleet: Fleet) -> None:
     one, other = run(fleet), run(fleet)
-    eventually(lambda: None not in (one.process.poll(), 0) or other.process.poll() is not None, 30)
+    eventually(lambda: {one.process.poll(), other.process.poll()} != {None}, 30)
     ended, lives = (one, other) if one.process.poll() is not None else (other, one)
     assert ended.end() == 1
     assert f"under process {lives.pid}" in ended.err.read_text()
@@ -179,7 +194,7 @@ def test_wrong_settings_are_all_told_at_once(fleet: Fleet) -> None:
     assert "STANDPIPE_PLC_HOST='y'" in told
 
 
-def test_a_data_folder_that_cannot_be_written_is_refused_by_name(fleet: Fleet) -> None:
+def test_a_data_folder_that_cannot_be_made_is_refused_by_name(fleet: Fleet) -> None:
     fleet.data_dir.write_text("a file stands here")
     relay = run(fleet)
     assert relay.end() == 1
@@ -201,22 +216,6 @@ def test_too_few_open_files_are_refused_by_name(fleet: Fleet) -> None:
     assert "RLIMIT_NOFILE allows 200" in done.stderr
 
 
-def test_the_limit_of_open_files_is_raised_for_every_process(fleet: Fleet) -> None:
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    relay = run(fleet)
-    wait_ready(relay)
-    pid = json.loads((fleet.data_dir / "run" / "ingest-0.json").read_text())["pid"]
-    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
-    line = next(line for line in limits if line.startswith("Max open files"))
-    assert int(line.split()[3]) == hard
-
-
-def test_a_missing_directory_is_warned_of_and_no_reason_not_to_start(fleet: Fleet) -> None:
-    relay = run(fleet)
-    assert relay.wait_says("the PLC directory does not answer")["level"] == "warn"
-    wait_ready(relay)
-
-
 def test_a_very_long_data_path_works(fleet: Fleet) -> None:
     long = fleet.folder / ("x" * 120) / "data"
     relay = run(fleet, STANDPIPE_DATA_DIR=str(long))
@@ -234,8 +233,7 @@ def own_database(own_postgres: Postgres) -> str:
 def test_with_a_database_of_ones_own_none_is_started(fleet: Fleet, own_database: str) -> None:
     relay = run(fleet, DATABASE_URL=own_database)
     wait_ready(relay)
-    told = json.loads(status(fleet, "--json", DATABASE_URL=own_database).stdout)
-    assert "postgres" not in [process["name"] for process in told["processes"]]
+    assert sorted(process.name for process in seen(fleet).processes) == sorted(STAGES)
     assert not (fleet.data_dir / "postgres").exists()
 
 
@@ -355,8 +353,3 @@ def test_help_teaches_and_an_unknown_word_is_refused() -> None:
     )  # fmt: skip
     assert refused.returncode == 2
     assert "walk" in refused.stderr
-
-
-def test_the_session_server_lets_tests_in(postgres_url: str) -> None:
-    with psycopg.connect(postgres_url) as connection:
-        assert connection.execute("SELECT current_user").fetchone() == ("standpipe",)
