@@ -295,7 +295,7 @@ def test_its_output_may_be_a_socket_as_a_journals_is(fleet: Fleet) -> None:
         with theirs:
             relay = subprocess.Popen(
                 [sys.executable, "-m", "common.command", "run"], cwd=ROOT, env=fleet.environ,
-                stdout=theirs, stderr=theirs,
+                stdout=theirs.fileno(), stderr=theirs.fileno(),
             )  # fmt: skip
         text = b""
         while text.count(b'"ready"') < len(STAGES):
