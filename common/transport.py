@@ -106,7 +106,7 @@ class LoopSocket:
         self._refused = False
         self._scheduled = False
         self._closed = False
-        self._fd = int(socket.getsockopt(zmq.FD))  # type: ignore[arg-type]
+        self._fd = int(socket.getsockopt(zmq.FD))
         self._loop.add_reader(self._fd, self._pump)
         self._schedule()
 
@@ -157,6 +157,6 @@ class LoopSocket:
                 return
         else:
             self._schedule()
-        if self._refused and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT:  # type: ignore[arg-type]
+        if self._refused and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT:
             self._refused = False
             self._on_writable()
