@@ -161,10 +161,18 @@ def check_identity(case: Case) -> Drop | NeedFreshIdentity | None:
 
 
 def check_authority(case: Case) -> Drop | NeedFreshIdentity | None:
-    """The host that this came from is the one that the DID document names."""
+    """The host that this came from is the one that the DID document names.
+
+    Where another host spoke for the account last, one of the two is of the past, and so may be the
+    document at hand: only one looked up since then can tell which.
+    """
     identity = case.identity
     if isinstance(identity, Identity) and identity.host == case.source.hostname:
-        return None
+        if case.state.host in (0, case.source.host) or case.fresh:
+            return None
+        return NeedFreshIdentity(
+            DropReason.HOST_NOT_AUTHORITATIVE, f"host {case.state.host} spoke last"
+        )
     named = identity.host if isinstance(identity, Identity) else "none"
     return _unless_fresh(
         case, DropReason.HOST_NOT_AUTHORITATIVE, f"{case.source.hostname}, not {named}"

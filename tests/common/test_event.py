@@ -257,6 +257,10 @@ def mangled(old: bytes, new: bytes, **changed: Any) -> bytes:
                              ops=[an_op(action="update", path="app.example.note/fblocks@",
                                         prev=link(cid(b"x")))]),
                      id="canonical only once a piece of a path is cut out"),
+        pytest.param(mangled(b"fblocks@\x64prev", b"fblocksDAAAA\x64prev", blocks=b"", seq=5,
+                             ops=[an_op(action="update", prev=link(cid(b"x")),
+                                        path="cseq\x05" + "x" * 97 + "fblocks@")]),
+                     id="the same with a seq where one would be"),
         pytest.param(mangled(b"\x65blobs\x80", b"\x65blobs\x98\x00"), id="a longer array head"),
         pytest.param(frame()[:-1], id="a byte missing"),
         pytest.param(frame() + b"\x00", id="a byte too much"),
@@ -427,7 +431,7 @@ def test_an_identity_is_read_and_its_handle_is_not() -> None:
     ("active", "status"),
     [(True, ...), (False, "deleted"), (False, ...), (True, "throttled"), (False, "of-the-future")],
 )
-def test_an_account_status_is_read_as_it_is(active: bool, status: Any) -> None:  # noqa: FBT001
+def test_an_account_status_is_read_as_it_is(active: bool, status: Any) -> None:
     raw = message(ACCOUNT_HEADER, ACCOUNT, active=active, status=status)
     found = decode(raw)
     assert isinstance(found, Event)
@@ -537,7 +541,7 @@ def padded(size: int, seq: int) -> bytes:
         pytest.param(MAX_FRAME_BYTES - 7, 5, False, id="no room for our longer seq"),
     ],
 )
-def test_no_frame_over_the_limit_comes_in_or_goes_out(size: int, seq: int, passes: bool) -> None:  # noqa: FBT001
+def test_no_frame_over_the_limit_comes_in_or_goes_out(size: int, seq: int, passes: bool) -> None:
     raw = padded(size, seq)
     assert len(raw) == size
     found = decode(raw)

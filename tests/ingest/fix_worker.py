@@ -6,10 +6,10 @@ import asyncio
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, AsyncIterator
+from typing import Any
 
 from common.verdict import Drop, DropReason
 from ingest.account import Feed
