@@ -54,14 +54,14 @@ class Consumer:
     """One consumer's place in the stream.
 
     next_seq: what it gets next; only true while it is not LIVE.
-    fresh: it has been sent no event yet.
-    tell_outdated: should its start turn out to be gone by then, it is told so.
+    fresh: it has been promised no event yet, so that its start may still move.
+    cursor: what it asked for; 0 for the whole window or nothing, or once it was told Outdated.
     """
 
     next_seq: int
     state: State = State.PLAYBACK
     fresh: bool = True
-    tell_outdated: bool = False
+    cursor: int = 0
 
     def move(self, signal: Signal) -> None:
         """Follow the table.
@@ -70,6 +70,8 @@ class Consumer:
             KeyError: the table has no such move; a fault of ours.
         """
         self.state = TRANSITIONS[self.state][signal]
+        if self.state is State.LIVE:
+            self.fresh = False
 
 
 @dataclass(slots=True)

@@ -97,5 +97,10 @@ def decide_start(cursor: int | None, *, oldest_seq: int, durable_seq: int) -> St
         return Future(durable_seq)
     if cursor >= oldest_seq:
         return Replay(cursor)
+    return Replay(oldest_seq, outdated=is_outdated(cursor, oldest_seq))
+
+
+def is_outdated(cursor: int, oldest_seq: int) -> bool:
+    """Whether who names this cursor has missed something: it lies before the last purged seq."""
     highest_purged = oldest_seq - 1
-    return Replay(oldest_seq, outdated=0 < cursor < highest_purged)
+    return 0 < cursor < highest_purged

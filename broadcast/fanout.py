@@ -23,6 +23,7 @@ from typing import Final, Protocol
 from broadcast import metrics
 from broadcast.config import Limits
 from broadcast.consumer import Consumer, Departure, Signal, State
+from broadcast.cursor import is_outdated
 from broadcast.playback import Playback
 from broadcast.ring import Ring, Slice
 from common.chunk import Chunk
@@ -205,7 +206,7 @@ class Fanout:
             if consumer.fresh:
                 # Retention was quicker than its first read: the window begins later now.
                 consumer.next_seq = error.oldest_seq
-                if consumer.tell_outdated:
+                if is_outdated(consumer.cursor, error.oldest_seq):
                     outlet.tell_outdated()
                 self.pull(outlet)
             else:

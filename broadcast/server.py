@@ -51,7 +51,16 @@ class Http(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, in any segmentation."""
-        super().data_received(data)
+        # In small pieces: h11 only bounds a head that is not yet complete.
+        size = self.limits.head_bytes // 4
+        for at in range(0, len(data), size):
+            heir = self.transport.get_protocol()
+            if heir is not self:
+                cast(asyncio.Protocol, heir).data_received(data[at:])
+                return
+            if self.transport.is_closing():
+                return
+            super().data_received(data[at : at + size])
         self._watch()
 
     def on_response_complete(self) -> None:
@@ -69,9 +78,8 @@ class Http(H11Protocol):
         self._forget()
         rest, _closed = self.conn.trailing_data
         super().handle_websocket_upgrade(event)
-        heir = self.transport.get_protocol()
-        if rest and isinstance(heir, asyncio.Protocol):
-            heir.data_received(rest)
+        if rest:
+            cast(asyncio.Protocol, self.transport.get_protocol()).data_received(rest)
 
     def _should_upgrade(self) -> bool:
         """Only a GET of the stream's path; the rest is told why by the views."""
@@ -218,7 +226,8 @@ def bind(host: str, port: int, *, shared: bool) -> socket.socket:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         if not host or not _is_address(family, address):
             family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio turns Nagle's algorithm off only where it is.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:

@@ -215,7 +215,7 @@ class Subscriber(asyncio.Protocol):
             self.consumer.next_seq = fanout.live_seq
         else:
             self.consumer.next_seq = start.from_seq
-            self.consumer.tell_outdated = bool(cursor)
+            self.consumer.cursor = cursor or 0
             if start.outdated:
                 self.tell_outdated()
         fanout.join(self)
@@ -283,7 +283,7 @@ class Subscriber(asyncio.Protocol):
 
     def tell_outdated(self) -> None:
         """Tell the consumer, once, that what it asked for is gone."""
-        self.consumer.tell_outdated = False
+        self.consumer.cursor = 0
         message = "the cursor lies before the retained window"
         self.write(websocket_frame(encode_info(OUTDATED_CURSOR, message)))
 

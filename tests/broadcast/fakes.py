@@ -18,12 +18,15 @@ import zmq
 from websockets.asyncio.client import ClientConnection, connect
 
 from broadcast.config import STREAM_PATH, HttpLimits, Limits
+from broadcast.fanout import Fanout
+from broadcast.inlet import Inlet
 from broadcast.notice import websocket_frame
 from broadcast.server import bind
 from broadcast.worker import Worker
 from common.chunk import Chunk, ChunkKind, Row, encode_chunk
 from common.log import Outdated
 from common.transport import chunk_outlet
+from tests.broadcast.raw import Raw
 
 QUICK: Final = Limits(tick_s=0.001)
 NO_DATABASE: Final = "postgresql://nobody@127.0.0.1:1/none?connect_timeout=1"
@@ -135,6 +138,18 @@ class Member:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._publisher: zmq.Socket[bytes] | None = None
 
+    @property
+    def fanout(self) -> Fanout:
+        """The member's consumers."""
+        assert self.worker.service.fanout is not None
+        return self.worker.service.fanout
+
+    @property
+    def inlet(self) -> Inlet:
+        """Where its chunks come in."""
+        assert self.worker._inlet is not None
+        return self.worker._inlet
+
     def persist_up(self) -> None:
         """Persist begins to publish."""
         self._publisher = chunk_outlet(self._context)
@@ -218,6 +233,9 @@ async def member_of(
             with contextlib.suppress(BaseException):
                 await member.running
         member.term()
+        while Raw.opened:
+            Raw.opened.pop().cut()
+        await asyncio.sleep(0)
 
 
 async def until(condition: Callable[[], Any], within_s: float = 10.0, what: str = "") -> None:

@@ -102,17 +102,18 @@ def test_a_burst_that_fills_the_waiting_room_is_read_from_the_log(
         log = FakeLog()
         async with member_of(log, tmp_path) as member, member.stream() as stream:
             held = asyncio.get_running_loop().create_future()
-            reading = member.worker._inlet._playback.read_chunks  # type: ignore[union-attr]
+            reading = member.inlet._playback.read_chunks
 
             async def slowly(seq: int, max_bytes: int) -> Any:
                 await held
                 return await reading(seq, max_bytes)
 
-            member.worker._inlet._playback.read_chunks = slowly  # type: ignore
+            monkeypatch.setattr(member.inlet._playback, "read_chunks", slowly)
             log.append(1)
             for _ in range(100):
                 member.emit(1)
-            await until(lambda: not member.worker._inlet._pending_bytes > 4000)  # type: ignore
+            await until(lambda: member.inlet._filling is not None)
+            await until(lambda: member.inlet._pending_bytes < 4000)
             held.set_result(None)
             member.emit(1)
             assert await seqs(stream, 102) == list(range(1, 103))
@@ -156,7 +157,7 @@ def test_a_log_that_contradicts_itself_ends_the_process(loop_run: LoopRun, tmp_p
         log = FakeLog()
         async with member_of(log, tmp_path) as member:
             member.emit(3)
-            await until(lambda: member.worker.service.fanout.live_seq == 4)  # type: ignore
+            await until(lambda: member.fanout.live_seq == 4)
             member.publish(FakeLog(epoch=5).append(1))
             with pytest.raises(Broken):
                 await member.running
@@ -170,7 +171,7 @@ def test_a_cursor_ahead_of_this_member_waits_for_it(loop_run: LoopRun, tmp_path:
         log = FakeLog()
         async with member_of(log, tmp_path) as member:
             member.emit(2)
-            await until(lambda: member.worker.service.fanout.live_seq == 3)  # type: ignore
+            await until(lambda: member.fanout.live_seq == 3)
             late = [log.append(3), log.append(3)]
             async with member.stream("?cursor=7") as stream:
                 with pytest.raises(TimeoutError):
@@ -244,7 +245,7 @@ def test_the_end_tells_each_consumer_its_last_seq_on_a_frame(
         log = FakeLog()
         async with member_of(log, tmp_path) as member, member.stream() as stream:
             member.emit(3)
-            await until(lambda: member.worker.service.fanout.live_seq == 4)  # type: ignore
+            await until(lambda: member.fanout.live_seq == 4)
             began_s = asyncio.get_running_loop().time()
             member.stopping.set()
             assert await seqs(stream, 3) == [1, 2, 3]
@@ -276,9 +277,7 @@ def test_the_end_does_not_wait_for_a_consumer_that_never_reads(
             )
             await reader.readuntil(b"\r\n\r\n")
             writer.transport.pause_reading()  # type: ignore[attr-defined]
-            fanout = member.worker.service.fanout
-            assert fanout is not None
-            while not any(outlet.blocked for outlet in fanout.outlets()):
+            while not any(outlet.blocked for outlet in member.fanout.outlets()):
                 member.emit(10, size=100_000)
                 await asyncio.sleep(0.01)
             began_s = asyncio.get_running_loop().time()
