@@ -27,7 +27,7 @@ SYNC = "/xrpc/com.atproto.sync."
 def filled_url(postgres_url: str) -> str:
     """A database with hosts in every state and accounts in every status."""
     with psycopg.connect(postgres_url, autocommit=True) as database:
-        database.execute(resources.files("common").joinpath("schema.sql").read_text())  # type: ignore[arg-type]
+        database.execute(resources.files("common").joinpath("schema.sql").read_text())
         for name, tls, wanted, observed, cursor in (
             ("one.example", True, "active", "active", 17),
             ("localhost:2583", False, "active", "idle", 5),
