@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.relay import Relay
+from tests.relay import Relay, alive
 from tests.simnet import Consumer, Network, NetworkConfig, Report, compare
 from tests.simnet.truth import Key, key_of, open_frame
 
@@ -190,7 +190,7 @@ async def demo(seconds: float | None) -> int:
                 await settled()
             watch = await asyncio.to_thread(look, relay)
         code = summary(network, compare(network.truth, delivered.frames), watch, consumer)
-        left = [pid for pid in relay.seen if os.path.exists(f"/proc/{pid}")]
+        left = [pid for pid in relay.seen if alive(pid)]
         print(f"processes left: {len(left)}")
         return code or bool(left)
 
