@@ -42,13 +42,13 @@ def catch_up(
     for cursor in cursors:
         duplicates.advance(cursor)
     oldest_seq = reader.oldest_seq
-    if applied_seq + 1 < oldest_seq and applied_seq < durable_seq:
+    if applied_seq + 1 < oldest_seq <= durable_seq:
         log.error(
             "seqs %d to %d left the log before the database had them: what they said of accounts "
             "is lost", applied_seq + 1, oldest_seq - 1,
         )  # fmt: skip
     seq = max(min(scan_seq, applied_seq + 1), oldest_seq, 1)
-    behind = max(0, durable_seq - applied_seq)
+    behind = applied_seq < durable_seq
     if behind:
         log.info("catching the database up from seq %d to %d", applied_seq, durable_seq)
     while chunks := reader.read(seq, READ_BYTES):
@@ -65,6 +65,6 @@ def catch_up(
             applied_seq = seq - 1
             states = replay(events, store.find_states)
             store.flush(Changes(states, [], [], applied_seq, duplicates.scan_seq(seq)))
-    if behind:
+    if applied_seq >= durable_seq and behind:
         log.info("the database has everything up to seq %d", applied_seq)
-    return duplicates, max(applied_seq, durable_seq)
+    return duplicates, applied_seq

@@ -118,6 +118,10 @@ class SegmentLog:
         lost = self._recover(announced)
         if lost:
             floor_seq = max(floor_seq, announced + SKIPPED_AFTER_LOSS)
+            log.error(
+                "the log lost what had been announced: it ends before seq %d, %d had been reached; "
+                "it goes on at %d", self._chain.next_seq, announced, floor_seq,
+            )  # fmt: skip
         first_seq = max(self._chain.next_seq, floor_seq)
         self._epoch = max(head.epoch, self._chain.epoch) + 1
         # From here on an earlier writer that still runs sees that it has been outlived.
@@ -269,14 +273,7 @@ class SegmentLog:
             tail = self._inspect(bases[-1], announced, chain)
         self._open_last(bases[-1], tail)
         self._sealed = [self._measure(older) for older in bases[:-1]]
-        lost = chain.next_seq <= announced
-        if lost:
-            log.error(
-                "the log lost what had been announced: it ends before seq %d, %d had been reached",
-                chain.next_seq,
-                announced,
-            )
-        return lost
+        return chain.next_seq <= announced
 
     def _recover_nothing(self, bases: list[int], announced: int) -> bool:
         """No segment holds a whole chunk: a first start that was cut short, or all is lost."""

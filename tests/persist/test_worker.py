@@ -1,0 +1,344 @@
+"""Do the parts of persist turn together: flushed, published, answered, and told to PostgreSQL?"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from common.chunk import Chunk
+from common.envelope import NEVER_SEEN, HostCursor, HostObservation, Kind
+from common.process import Fault
+from tests.fix_net import eventually
+from tests.fix_postgres import Postgres
+from tests.persist.disks import FullDisk, RecordingDisk
+from tests.persist.events import DID, commit_over, did, judged
+from tests.persist.running import Broadcaster, Ingest, Persist, Relay, open_files, relay
+
+
+@pytest.fixture
+def place(postgres_url: str) -> Iterator[Relay]:
+    with relay(postgres_url) as place:
+        yield place
+
+
+def rows(place: Relay, query: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(place.config.database_url, autocommit=True) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def applied_seq(place: Relay) -> int:
+    found = rows(place, "SELECT value FROM relay WHERE name = 'applied_seq'")
+    return int(str(found[0][0])) if found else 0
+
+
+def add_host(place: Relay, host: int) -> None:
+    rows(
+        place,
+        f"INSERT INTO host (id, hostname, account_limit) VALUES ({host}, 'h{host}', 9) RETURNING id",
+    )
+
+
+def groups(listening: Broadcaster, events: int) -> list[Chunk]:
+    """Chunks until so many events have come."""
+    found: list[Chunk] = []
+    while sum(chunk.count for chunk in found) < events:
+        chunk = listening.chunk()
+        assert chunk is not None
+        found.append(chunk)
+    return found
+
+
+def test_an_event_is_on_disk_when_it_is_published_and_answered(place: Relay) -> None:
+    with (
+        place.persist(),
+        closing(Ingest(place.config)) as ingest,
+        closing(Broadcaster(place.config)) as listening,
+    ):
+        assert listening.chunk()
+        ingest.send(judged(1), judged(2, account=did(2)))
+        (chunk,) = [chunk for chunk in groups(listening, 2) if chunk.count]
+        # Published, so any reader finds it, in the same bytes.
+        with place.reader() as reader:
+            assert reader.durable_seq >= 2
+            assert reader.read(1, 1) == [chunk]
+        reply = ingest.answers({1, 2})
+        assert (reply.logged, reply.durable_seq, reply.log_epoch) == ([1, 2], 2, 1)
+
+
+def test_many_processes_get_one_dense_order(place: Relay) -> None:
+    with place.persist():
+        members = [Ingest(place.config, member) for member in range(3)]
+        for number in range(1, 51):
+            for ingest in members:
+                host = ingest.member + 1
+                ingest.send(judged(number, account=did(host * 1000 + number), host=host))
+        for ingest in members:
+            assert sorted(ingest.answers(set(range(1, 51))).logged) == list(range(1, 51))
+            ingest.close()
+    logged = place.logged()
+    assert [seq for seq, _, _ in logged] == list(range(1, 151))
+    for host in (1, 2, 3):
+        assert [upstream for _, h, upstream in logged if h == host] == list(range(1, 51))
+
+
+def test_an_idle_log_beats_and_a_greeting_is_answered(place: Relay) -> None:
+    with (
+        place.persist(),
+        closing(Broadcaster(place.config)) as listening,
+        closing(Ingest(place.config)) as ingest,
+    ):
+        ingest.send()
+        reply = ingest.reply()
+        assert reply is not None
+        assert (reply.log_epoch, reply.durable_seq) == (1, 0)
+        first, second = listening.chunk(), listening.chunk()
+        assert first is not None
+        assert second is not None
+        assert (first.count, second.count, second.prev_crc) == (0, 0, first.crc)
+
+
+def test_a_restart_goes_on_and_knows_what_was_logged(place: Relay) -> None:
+    state = commit_over(NEVER_SEEN, 1)
+    sent = [
+        judged(1, after=state),
+        judged(2, state=state, after=state, kind=Kind.IDENTITY),
+    ]
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        assert ingest.ask(*sent).logged == [1, 2]
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        reply = ingest.ask(*sent, judged(3, state=state))
+        assert (reply.duplicate, reply.logged, reply.log_epoch) == ([1, 2], [3], 2)
+    assert place.logged() == [(1, 1, 1), (2, 1, 2), (3, 1, 3)]
+
+
+def test_an_ingest_that_outlives_persist_is_answered_by_the_next_one(place: Relay) -> None:
+    with closing(Ingest(place.config)) as ingest:
+        ingest.send(judged(1))
+        with place.persist():
+            assert ingest.answers({1}).log_epoch == 1
+        # Queued while nobody is there.
+        ingest.send(judged(2, account=did(2)))
+        with place.persist():
+            reply = ingest.answers({2})
+            assert (reply.logged, reply.log_epoch) == ([2], 2)
+
+
+def test_the_view_follows_the_log_with_states_cursors_and_observations(place: Relay) -> None:
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        first = judged(1)
+        second = judged(2, state=first[0].after, host=1)
+        assert ingest.ask(first, second, judged(3, account=did(2))).logged == [1, 2, 3]
+        add_host(place, 1)
+        ingest.send(
+            cursors=(HostCursor(1, 1, 3),),
+            observations=(HostObservation(1, "offline", "nul \0 in it"),),
+        )
+        eventually(lambda: applied_seq(place) == 3)
+        after = second[0].after
+        assert rows(
+            place,
+            "SELECT did, host_id, active, status, rev, commit_cid, data_cid, seq FROM account "
+            "ORDER BY seq",
+        ) == [
+            (DID, 1, True, None, after.rev, after.commit, after.data, 2),
+            (did(2), 1, True, None, judged(3)[0].after.rev, *[judged(3)[0].after.data] * 2, 3),
+        ]
+        eventually(lambda: rows(place, "SELECT cursor FROM host") == [(3,)])
+        assert rows(place, "SELECT wanted, observed, last_error FROM host") == [
+            ("active", "offline", "nul \N{REPLACEMENT CHARACTER} in it")
+        ]
+
+
+def test_an_account_that_memory_forgot_is_asked_of_postgresql(place: Relay) -> None:
+    first = judged(1)
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        ingest.ask(first)
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        reply = ingest.ask(judged(2))
+        assert reply.back == [(2, first[0].after)]
+        assert ingest.ask(judged(3, state=first[0].after, recall=1)).logged == [3]
+
+
+def test_sigterm_finishes_what_was_sent_and_tells_postgresql(place: Relay) -> None:
+    with closing(Ingest(place.config)) as ingest, closing(Broadcaster(place.config)) as listening:
+        with place.persist() as persist:
+            assert listening.chunk()
+            for number in range(1, 101):
+                ingest.send(judged(number, account=did(number)))
+            persist.stopping.set()
+        assert persist.error is None
+        logged = place.logged()
+        published = []
+        while (chunk := listening.chunk(0.2)) is not None:
+            published += [chunk.first_seq + n for n in range(chunk.count)]
+        assert published == [seq for seq, _, _ in logged]
+        assert applied_seq(place) == len(logged)
+
+
+def test_nothing_stays_open(place: Relay) -> None:
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        ingest.ask(judged(1))
+    before = open_files()
+    with place.persist():
+        pass
+    assert open_files() <= before
+
+
+# --- PostgreSQL away ---
+
+
+@pytest.fixture
+def outage(own_postgres: Postgres) -> Iterator[tuple[Relay, Postgres]]:
+    with relay(own_postgres.url) as place:
+        yield place, own_postgres
+
+
+def test_without_postgresql_known_accounts_flow_and_unknown_ones_wait(
+    outage: tuple[Relay, Postgres], caplog: pytest.LogCaptureFixture
+) -> None:
+    place, postgres = outage
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        first = judged(1)
+        assert ingest.ask(first).logged == [1]
+        postgres.stop()
+        state = first[0].after
+        for number in range(2, 12):
+            sent = judged(number, state=state)
+            state = sent[0].after
+            # An unknown account waits in the middle of it.
+            stranger = judged(100 + number, account=did(5 + number % 2), kind=Kind.IDENTITY,
+                              after=NEVER_SEEN, host=2)  # fmt: skip
+            ingest.send(sent, stranger)
+            assert ingest.answers({number}).logged == [number]
+        eventually(lambda: "waiting for the database" in caplog.text)
+        postgres.start()
+        waited = set(range(102, 112))
+        assert set(ingest.answers(waited).logged) == waited
+        eventually(lambda: applied_seq(place) == 21)
+    assert rows(place, "SELECT seq FROM account WHERE host_id = 1") == [(11,)]
+    # Each account's events in their order.
+    order = [upstream for _, host, upstream in place.logged() if host == 2]
+    assert sorted(order[:5]) == order[:5]
+    assert sorted(order[5:]) == order[5:]
+
+
+def test_a_stop_without_postgresql_ends_in_time_and_the_next_start_catches_up(
+    outage: tuple[Relay, Postgres],
+) -> None:
+    place, postgres = outage
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        first = judged(1)
+        ingest.ask(first)
+        eventually(lambda: applied_seq(place) == 1)
+        postgres.stop()
+        # Only its row is looked at by the restart: the frame of a real commit is in test_replay.
+        ingest.ask(judged(2, state=first[0].after, after=first[0].after, kind=Kind.IDENTITY))
+    assert [seq for seq, _, _ in place.logged()] == [1, 2]
+
+
+def test_a_database_that_went_back_ends_the_process(
+    outage: tuple[Relay, Postgres],
+) -> None:
+    place, postgres = outage
+    with place.persist() as persist, closing(Ingest(place.config)) as ingest:
+        ingest.ask(judged(1))
+        eventually(lambda: applied_seq(place) == 1)
+        rows(place, "UPDATE relay SET value = 0 WHERE name = 'applied_seq' RETURNING 1")
+        postgres.stop()
+        postgres.start()
+        ingest.send(judged(2, account=did(2)))
+        persist.join()
+        assert "now says 0" in str(persist.error)
+
+
+# --- the disk ---
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+def test_a_disk_that_refuses_ends_the_process_and_nothing_was_said(place: Relay, call: str) -> None:
+    disk = RecordingDisk()
+    with (
+        place.persist(disk) as persist,
+        closing(Ingest(place.config)) as ingest,
+        closing(Broadcaster(place.config)) as listening,
+    ):
+        first = judged(1)
+        assert ingest.ask(first).logged == [1]
+        disk.fails[call] = errno.EIO
+        ingest.send(judged(2, account=did(2)))
+        persist.join()
+        assert isinstance(persist.error, Fault)
+        assert "nothing behind seq 1 was published" in str(persist.error)
+        while (reply := ingest.reply(0.2)) is not None:
+            # At most a greeting's: its account was being looked up.
+            assert not (reply.logged or reply.duplicate or reply.durable_seq > 1)
+        while (chunk := listening.chunk(0.2)) is not None:
+            assert chunk.next_seq <= 2
+        with place.reader() as reader:
+            assert reader.durable_seq == 1
+
+
+def test_a_full_disk_ends_the_process_and_room_brings_it_back(place: Relay) -> None:
+    disk = FullDisk(10**9)
+    with place.persist(disk) as persist, closing(Ingest(place.config)) as ingest:
+        first = judged(1)
+        ingest.ask(first)
+        disk.room = 60
+        ingest.send(judged(2, account=did(2), fill=5000))
+        persist.join()
+        assert "No space left" in str(persist.error)
+    with place.persist(FullDisk(10)) as persist:
+        persist.join()
+        assert "cannot write the log" in str(persist.error)
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        reply = ingest.ask(first, judged(2, account=did(2)))
+        assert (reply.duplicate, reply.logged) == ([1], [2])
+    assert [seq for seq, _, _ in place.logged()] == [1, 2]
+
+
+def test_a_lost_log_goes_on_far_above_what_postgresql_has_seen(
+    place: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        ingest.ask(judged(1))
+    for path in Path(place.config.log_dir).iterdir():
+        path.unlink()
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        assert ingest.ask(judged(2, account=did(2))).durable_seq > 1_000_000
+    assert "lost what had been announced" in caplog.text
+
+
+# --- processes that come and go ---
+
+
+def test_an_outlived_ingest_process_is_refused(place: Relay) -> None:
+    with place.persist(), closing(Ingest(place.config, epoch=5)) as newer:
+        newer.ask(judged(1))
+        with closing(Ingest(place.config, epoch=4)) as older:
+            assert older.ask(judged(2, account=did(2))).refused
+        assert newer.ask(judged(3, account=did(3))).logged == [3]
+
+
+def test_answers_for_a_process_that_is_gone_are_dropped(place: Relay) -> None:
+    with place.persist() as persist, closing(Ingest(place.config, member=1)) as other:
+        gone = Ingest(place.config)
+        gone.send(judged(1))
+        eventually(lambda: [seq for seq, _, _ in place.logged()] == [1])
+        gone.close()
+        assert other.ask(judged(1, account=did(2), host=2)).logged == [1]
+        assert persist.error is None
+
+
+def test_a_second_persist_on_one_log_is_fenced(place: Relay) -> None:
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        ingest.ask(judged(1))
+        second = Persist(place.config)
+        second.join()
+        second.stop()
+        assert "another process writes the log" in str(second.error)
+        assert ingest.ask(judged(2, account=did(2))).logged == [2]
