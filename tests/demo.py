@@ -57,6 +57,11 @@ class Watch:
             if key.startswith(prefix)
         )
 
+    def unfinished(self) -> int:
+        """Events that were received and have no end yet."""
+        ended = self.total("standpipe_forwarded_total{") + sum(self.drops().values())
+        return int(self.total("standpipe_received_total{") - ended)
+
     def drops(self) -> dict[str, int]:
         """Drops by reason, over all processes."""
         found: Counter[str] = Counter()
@@ -78,6 +83,16 @@ def look(relay: Relay) -> Watch:
     if log.is_dir():
         watch.disk_bytes = sum(path.stat().st_size for path in log.glob("*.seg"))
     return watch
+
+
+async def at_rest(relay: Relay) -> Watch:
+    """The relay's numbers once every event has an end: forwarded, or dropped for a reason."""
+    end = time.monotonic() + SETTLE_S
+    while True:
+        watch = await asyncio.to_thread(look, relay)
+        if watch.unfinished() == 0 or time.monotonic() > end:
+            return watch
+        await asyncio.sleep(0.1)
 
 
 def picture(
@@ -188,7 +203,7 @@ async def demo(seconds: float | None) -> int:
             await flow(network, relay, delivered, stop, seconds)
             with contextlib.suppress(TimeoutError):
                 await settled()
-            watch = await asyncio.to_thread(look, relay)
+            watch = await at_rest(relay)
         code = summary(network, compare(network.truth, delivered.frames), watch, consumer)
         left = [pid for pid in relay.seen if alive(pid)]
         print(f"processes left: {len(left)}")
@@ -254,11 +269,13 @@ def summary(network: Network, report: Report, watch: Watch, consumer: Consumer) 
     never = [kind for kind in KINDS if not counts.get(kind)]
     never += [name for name, count in invalid.items() if not count]
     never += ["migration"] * (not moved)
+    if watch.unfinished():
+        print(f"received, and neither forwarded nor dropped: {watch.unfinished()}")
     if wrong:
         print(f"drops counted under another reason (reason: said, counted): {wrong}")
     if never:
         print(f"did not happen: {never}")
-    good = report.ok and not wrong and not never
+    good = report.ok and not wrong and not never and not watch.unfinished()
     print("every valid event was delivered exactly once, and no invalid one" if good else "FAILED")
     return 0 if good else 1
 
