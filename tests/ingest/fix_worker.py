@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from common.verdict import Drop, DropReason
 from ingest.account import Feed
@@ -147,7 +147,7 @@ class LagMeter:
         self.worst_s = 0.0
         self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> LagMeter:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._measure())
         return self
 

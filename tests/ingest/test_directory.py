@@ -1,0 +1,49 @@
+"""When a directory is suspected, and when it is a DID's own fault."""
+
+from __future__ import annotations
+
+from ingest.directory import WINDOW_S, Answer, Directory
+
+
+def answers(directory: Directory, kind: Answer, count: int, now_s: float = 0.0) -> None:
+    for number in range(count):
+        directory.note(f"{kind.value}-{number}", kind, now_s)
+
+
+def test_one_did_that_fails_again_and_again_is_alone() -> None:
+    directory = Directory()
+    for second in range(50):
+        directory.note("did:plc:one", Answer.FAILED, float(second))
+    assert not directory.fails(50.0)
+    assert not directory.is_suspect(50.0)
+
+
+def test_most_dids_failing_is_the_directorys_fault() -> None:
+    directory = Directory()
+    answers(directory, Answer.FOUND, 5)
+    answers(directory, Answer.FAILED, 5)
+    assert not directory.fails(1.0)
+    directory.note("another", Answer.FAILED, 1.0)
+    assert directory.fails(1.0)
+
+
+def test_not_found_for_most_is_suspect_but_no_failure() -> None:
+    directory = Directory()
+    answers(directory, Answer.NOT_FOUND, 10)
+    assert directory.is_suspect(1.0)
+    assert not directory.fails(1.0)
+
+
+def test_what_failed_long_ago_counts_no_longer() -> None:
+    directory = Directory()
+    answers(directory, Answer.FAILED, 10)
+    assert directory.fails(WINDOW_S)
+    assert not directory.fails(WINDOW_S + 1)
+
+
+def test_the_did_last_found_is_remembered() -> None:
+    directory = Directory()
+    assert directory.known_did is None
+    directory.note("did:plc:a", Answer.FOUND, 0.0)
+    directory.note("did:plc:b", Answer.NOT_FOUND, 0.0)
+    assert directory.known_did == "did:plc:a"
