@@ -131,14 +131,18 @@ class Accounts:
             return account
         account = self._by_did[did] = Account(did)
         if len(self._by_did) > self._capacity:
-            self._forget()
+            self._forget(did)
         return account
 
-    def _forget(self) -> None:
-        # Those with something under way go to the front of the remembered again; a few at most.
+    def _forget(self, newest: str) -> None:
+        """Forget the least recently used one with nothing under way; but not `newest`."""
+        # Those that cannot be forgotten now count as used; a few are looked at, at most.
         for _ in range(64):
             did, account = next(iter(self._by_did.items()))
+            if did == newest:
+                break
             if account.idle:
                 del self._by_did[did]
-                return
+                break
             self._by_did.move_to_end(did)
+        self._by_did.move_to_end(newest)
