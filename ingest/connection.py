@@ -27,7 +27,7 @@ from ingest.splitter import Control, Message, ProtocolViolation, Splitter
 _HEADERS_END: Final = b"\r\n\r\n"
 _RELAY: Final = "atproto-relay"
 _MAX_HANDSHAKE_BYTES: Final = 65_536
-"""A host's answer to the handshake, with the body of a refusal."""
+"""The head of a host's answer to the handshake; what follows it may be any length."""
 
 
 class ConnectionFailed(Exception):
@@ -139,11 +139,10 @@ class Connection(asyncio.Protocol):
     def _shake_hands(self, data: bytes) -> bytes:
         """Feed the handshake → the bytes behind it, which belong to the stream."""
         self._handshake += data
-        if len(self._handshake) > _MAX_HANDSHAKE_BYTES:
-            self.fail("an endless answer to the handshake")
-            return b""
         end = self._handshake.find(_HEADERS_END)
         if end < 0:
+            if len(self._handshake) > _MAX_HANDSHAKE_BYTES:
+                self.fail("an endless answer to the handshake")
             return b""
         end += len(_HEADERS_END)
         self._protocol.receive_data(bytes(self._handshake[:end]))
@@ -153,7 +152,9 @@ class Connection(asyncio.Protocol):
         if failure is not None or not answers:
             # A refusal with a body is not read to its end: its status line says enough.
             line = bytes(self._handshake[:80]).split(b"\r\n")[0].decode("latin-1")
-            self._refuse(ConnectionFailed(f"handshake: {failure or line}"))
+            self._refuse(
+                ConnectionFailed(f"handshake: {line}" + (f": {failure}" if failure else ""))
+            )
             return b""
         answer = answers[0]
         if isinstance(answer, Response) and _RELAY in answer.headers.get("Server", ""):

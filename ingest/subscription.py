@@ -134,7 +134,8 @@ class Subscription:
         try:
             await self._dial(connection)
             self.connected = True
-            self.observed = ACTIVE
+            if not self._refused:  # its first message may have been read already
+                self.observed = ACTIVE
             _log.info(
                 "host connected",
                 extra={"fields": {"host": self.target.hostname, "cursor": cursor}},
