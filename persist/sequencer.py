@@ -22,7 +22,7 @@ from common.envelope import NEVER_SEEN, AccountState, Batch, Judged, Kind, Reply
 from common.syntax import tid_number
 from persist.account import Accounts
 from persist.duplicates import Duplicates
-from persist.outgoing import outgoing_frame
+from persist.outgoing import outgoing_head
 from persist.recall import Recalls
 
 GROUP_BYTES: Final = 500_000
@@ -35,7 +35,7 @@ _pack_row = ROW.pack
 class Group:
     """What becomes durable together, and who is told then.
 
-    rows, frames: of the events, in order of seq. size: bytes of `frames`. kinds: how many of each
+    rows, frames: of the events, in order of seq; the frames in pieces. size: bytes of `frames`. kinds: how many of each
     kind, by its number. replies: by the route they leave on. back, duplicates: how many.
     """
 
@@ -43,7 +43,7 @@ class Group:
 
     def __init__(self) -> None:
         self.rows: list[bytes] = []
-        self.frames: list[bytes] = []
+        self.frames: list[bytes | memoryview] = []
         self.size = 0
         self.kinds = [0, 0, 0, 0, 0]
         self.replies: dict[bytes, Reply] = {}
@@ -182,8 +182,7 @@ class Sequencer:
         self.next_seq = seq + 1
         after = event.after
         kind = event.kind
-        out = outgoing_frame(frame, event.seq_start, event.seq_end, seq)
-        length = len(out)
+        head, length = outgoing_head(frame, event.seq_start, event.seq_end, seq)
         group.rows.append(
             _pack_row(
                 group.size,
@@ -201,7 +200,7 @@ class Sequencer:
                 account_key(did),
             )
         )
-        group.frames.append(out)
+        group.frames += (head, memoryview(frame)[event.seq_end :])
         group.size += length
         group.kinds[kind] += 1
         stream.seqs[upstream_seq] = seq

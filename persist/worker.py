@@ -158,9 +158,12 @@ class Worker:
         now_s = time.monotonic()
         until_s = self._tick_due_s if self._group_ends_s is None else self._group_ends_s
         # Full milliseconds, upwards: downwards would spin through the last one.
-        poller.poll(max(0, math.ceil((until_s - now_s) * 1000)))
-        self._take_answers()
-        self._take_batches()
+        ready = {handle for handle, _ in poller.poll(max(0, math.ceil((until_s - now_s) * 1000)))}
+        for thread in (self._finder, self._writer):
+            if thread.wakeup_fd in ready:
+                self._take_answers(thread)
+        if self._inlet.socket in ready:
+            self._take_batches()
         now_s = time.monotonic()
         group = self._sequencer.group
         if group.rows:
@@ -211,18 +214,17 @@ class Worker:
             sequencer.wanted = []
             self._metrics.waiting_events.note(sequencer.waiting_events)
 
-    def _take_answers(self) -> None:
-        for thread in (self._finder, self._writer):
-            for result in thread.results():
-                if isinstance(result, Found):
-                    for did, state in result.states.items():
-                        self._commit_when_full(self._sequencer.resolve(did, state))
-                    self._metrics.waiting_events.note(self._sequencer.waiting_events)
-                elif isinstance(result, Flushed):
-                    self._view.end()
-                    self._metrics.view_applied_seq.set(self._view.applied_seq)
-                elif isinstance(result, Failed):
-                    raise result.error
+    def _take_answers(self, thread: StoreThread) -> None:
+        for result in thread.results():
+            if isinstance(result, Found):
+                for did, state in result.states.items():
+                    self._commit_when_full(self._sequencer.resolve(did, state))
+                self._metrics.waiting_events.note(self._sequencer.waiting_events)
+            elif isinstance(result, Flushed):
+                self._view.end()
+                self._metrics.view_applied_seq.set(self._view.applied_seq)
+            elif isinstance(result, Failed):
+                raise result.error
 
     def _commit(self) -> None:
         """Write the group, and only then say so, to whomever."""
@@ -328,7 +330,8 @@ class Worker:
             if not self._view.flushing:
                 self._writer.ask(self._view.begin(time.monotonic(), self._log.durable_seq))
             poller.poll(50)
-            self._take_answers()
+            self._take_answers(self._finder)
+            self._take_answers(self._writer)
             if self._sequencer.group.replies:
                 self._commit()
         if not self._view.clean(self._log.durable_seq):

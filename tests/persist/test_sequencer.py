@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from common.chunk import ChunkKind, Row, account_key, join_chunk
+from common.chunk import Chunk, ChunkKind, Row, account_key, decode_chunk, join_chunk
 from common.envelope import NEVER_SEEN, AccountState, Batch, HostCursor, Judged, Kind, Reply
 from common.syntax import tid_number
 from persist.account import Accounts
@@ -52,13 +52,25 @@ class Desk:
             self.groups.append(self.sequencer.cut())
 
     def rows(self) -> list[Row]:
-        found = []
-        for group in self.groups:
-            chunk = join_chunk(
-                ChunkKind.GROUP, 1, 1, 0, 0, len(group.rows), group.rows, group.frames
+        return [row for chunk in self._chunks() for row in chunk.rows()]
+
+    def frames(self) -> list[bytes]:
+        return [
+            bytes(chunk.frames_from(seq)[: chunk.row(seq).length])
+            for chunk in self._chunks()
+            for seq in range(1, chunk.next_seq)
+        ]
+
+    def _chunks(self) -> list[Chunk]:
+        # Read back as a reader would, so that offsets and lengths are held to the bytes.
+        return [
+            decode_chunk(
+                join_chunk(
+                    ChunkKind.GROUP, 1, 1, 0, 0, len(group.rows), group.rows, group.frames
+                ).raw
             )
-            found += chunk.rows()
-        return found
+            for group in self.groups
+        ]
 
 
 def test_an_event_gets_the_next_seq_and_its_row_says_all_a_successor_needs() -> None:
@@ -69,7 +81,7 @@ def test_an_event_gets_the_next_seq_and_its_row_says_all_a_successor_needs() -> 
     assert desk.rows() == [
         Row(
             offset=0,
-            length=len(desk.groups[0].frames[0]),
+            length=len(desk.frames()[0]),
             kind=Kind.COMMIT,
             flags=0,
             shard=3,
@@ -84,7 +96,7 @@ def test_an_event_gets_the_next_seq_and_its_row_says_all_a_successor_needs() -> 
         )
     ]
     # Byte for byte what came, but for seq, behind a WebSocket head.
-    sent = desk.groups[0].frames[0]
+    (sent,) = desk.frames()
     _, start, end = frame_of(70_000)
     assert sent == bytes([0x82, len(frame) - 4]) + frame[:start] + b"\x01" + frame[end:]
 
@@ -96,7 +108,7 @@ def test_seqs_are_dense_over_batches_accounts_and_members() -> None:
     desk.send(judged(3, account=did(1), state=a2, host=1), member=1)
     assert [row.position for row in desk.rows()] == [1, 2, 3]
     assert desk.sequencer.next_seq == 4
-    frames = [frame for group in desk.groups for frame in group.frames]
+    frames = desk.frames()
     start = 2 + frame_of(1)[1]
     assert [frame[start : start + 1] for frame in frames] == [encode_uint(n) for n in (1, 2, 3)]
 
