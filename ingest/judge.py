@@ -266,11 +266,17 @@ def _judge_identity(event: Event, identity: Known, state: AccountState) -> Verdi
 
 
 def _judge_account(case: Case) -> Verdict:
-    """The account's own host says how it is; statuses that we do not know are kept."""
+    """The account's own host says how it is; statuses that we do not know are kept.
+
+    Nothing is signed here, and a former host says "deactivated" of an account that has just left
+    it: to silence an account takes a document that was looked up since.
+    """
     verdict = check_identity(case) or check_authority(case)
     if verdict is not None:
         return verdict
     event = case.event
+    if not event.active and not case.fresh:
+        return NeedFreshIdentity(DropReason.HOST_NOT_AUTHORITATIVE, "it silences the account")
     return Accept(
         case.state._replace(active=event.active, status=event.status, host=case.source.host)
     )

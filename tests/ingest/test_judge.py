@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from coincurve import PrivateKey
 
-from common.envelope import NEVER_SEEN, AccountState
+from common.envelope import NEVER_SEEN, AccountState, Kind
 from common.event import Event, decode
 from common.frame import ACCOUNT_HEADER, IDENTITY_HEADER, SYNC_HEADER
 from common.syntax import tid_text
@@ -90,7 +90,8 @@ def verdict(
     """The verdict with a fresh document; and that with an old one the same, or a question."""
     fresh = judge(of, identity, state, source, now_s=now_s, fresh=True)
     old = judge(of, identity, state, source, now_s=now_s, fresh=False)
-    if state.host not in (0, source.host) and isinstance(old, NeedFreshIdentity):
+    silences = of.kind is Kind.ACCOUNT and not of.active
+    if isinstance(old, NeedFreshIdentity) and (silences or state.host not in (0, source.host)):
         return fresh
     if isinstance(old, NeedFreshIdentity):
         assert isinstance(fresh, Drop)
@@ -271,6 +272,7 @@ def test_an_identity_event_passes_from_any_host_and_changes_nothing() -> None:
         pytest.param(account(), {"source": Source(4, "new.example.com")}, id="account"),
         pytest.param(commit(), {"state": STATE._replace(host=9)}, id="another host spoke last"),
         pytest.param(account(), {"state": STATE._replace(host=9)}, id="account: another spoke"),
+        pytest.param(account(), {}, id="account: a former host may say it is deactivated"),
     ],
 )
 def test_an_old_document_is_never_the_reason_for_a_drop(of: Event, changed: dict[str, Any]) -> None:

@@ -59,15 +59,20 @@ class Host:
         at = len(self.sent)
         if cursor is not None:
             at = sum(said.seq <= cursor for said in self.sent)
+        closed = asyncio.ensure_future(socket.wait_closed())
         try:
-            while True:
+            while not closed.done():
                 while at < len(self.sent):
                     await socket.send(self.sent[at].raw)
                     at += 1
                 self.grown.clear()
-                await self.grown.wait()
+                grown = asyncio.ensure_future(self.grown.wait())
+                await asyncio.wait([grown, closed], return_when=asyncio.FIRST_COMPLETED)
+                grown.cancel()
         except ConnectionClosed:
             return
+        finally:
+            closed.cancel()
 
     def say(self, said: Said) -> None:
         """Append one frame and wake whoever listens."""
@@ -202,7 +207,7 @@ class Replay:
     ) -> None:
         """Stop the servers."""
         for server in self._servers:
-            server.close()
+            server.close(close_connections=True)
             await server.wait_closed()
         if self._directory is not None:
             await self._directory.cleanup()

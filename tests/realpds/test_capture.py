@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any, Final
 
 import cbor2
+import pytest
 from websockets.asyncio.client import connect
 
 from tests.realpds.replay import Replay, Said, operations
@@ -46,14 +47,14 @@ def without_seq(raw: bytes) -> tuple[str, dict[str, Any]]:
     return header["t"], payload
 
 
-async def relayed() -> tuple[list[Said], list[bytes], dict[str, float]]:
+async def relayed(event_loop: str) -> tuple[list[Said], list[bytes], dict[str, float]]:
     """Run the capture through a relay: what was said, what came out, ingest's numbers."""
     async with Replay() as replay:
         drops = permitted_drops(replay.frames)
         relay = Relay(
             plc_url=replay.plc_url,
             hosts=replay.host_urls,
-            environ={"STANDPIPE_INGEST_PROCESSES": "1"},
+            environ={"STANDPIPE_INGEST_PROCESSES": "1", "STANDPIPE_EVENT_LOOP": event_loop},
         )
         async with relay:
             received: list[bytes] = []
@@ -79,14 +80,15 @@ async def relayed() -> tuple[list[Said], list[bytes], dict[str, float]]:
                 await replay.play(settled)
             finally:
                 consumer.cancel()
+                await asyncio.gather(consumer, return_exceptions=True)
             numbers = await asyncio.to_thread(relay.metrics, "ingest-0")
         return replay.frames, received, numbers
 
 
 def test_what_real_hosts_said_comes_out_unchanged(
-    loop_run: Any,
+    loop_run: Any, request: pytest.FixtureRequest
 ) -> None:
-    frames, received, numbers = loop_run(relayed())
+    frames, received, numbers = loop_run(relayed(request.node.callspec.params["loop_run"]))
     drops = permitted_drops(frames)
     assert Counter(drops.values()) == {
         "the sync after a migration": 1,
