@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from common import locks, place
-from common.paths import Paths, make_private, private_temp_dir
+from common.paths import POSTGRES_SOCKET_NAME, Paths, make_private, private_temp_dir
 from common.process import (
     EXIT_SETTINGS,
     SAY_AGAIN_S,
@@ -120,7 +120,7 @@ def _become(settings: Settings, log: logging.Logger) -> None:
             "folder": str(root), "user": user.pw_name}})  # fmt: skip
     lock = _wait_for_lock(root / "lock", log)
     relay_user = pwd.getpwuid(os.geteuid()).pw_name
-    data = root / "data"
+    data, sockets = root / "data", paths.postgres_socket_dir
     # It finds its own files by its first argument.
     command = [str(binaries / "postgres"), "-D", str(data)]
     for name, value in options(settings, paths).items():
@@ -139,7 +139,8 @@ def _become(settings: Settings, log: logging.Logger) -> None:
         log.info("making the database", extra={"fields": {"folder": str(data)}})
         _initdb(binaries, data, environment)
     _check_version(data)
-    _remove_stale_pid(data, log)
+    for lock_file in (data / "postmaster.pid", sockets / f"{POSTGRES_SOCKET_NAME}.lock"):
+        _remove_stale(lock_file, log)
     _write_access(data, relay_user)
     # The lock is PostgreSQL's from here on, and that of each of its processes.
     os.set_inheritable(lock.fd, True)
@@ -227,14 +228,13 @@ def _check_version(data: Path) -> None:
                     f"with pg_upgrade, or set DATABASE_URL")  # fmt: skip
 
 
-def _remove_stale_pid(data: Path, log: logging.Logger) -> None:
-    """Remove a postmaster.pid whose number now belongs to another program.
+def _remove_stale(path: Path, log: logging.Logger) -> None:
+    """Remove a lock file of PostgreSQL's whose number now belongs to another program.
 
     After a power cut, and in a container always, a new process may carry the old number, which
     PostgreSQL would take for a running server. We hold the lock that our servers hold; one that
     was started by hand is recognised by its name.
     """
-    path = data / "postmaster.pid"
     try:
         pid = int(path.read_text().split("\n", 1)[0])
         # "pid (program) state …": a zombie that nobody waits for keeps its number.
@@ -243,8 +243,8 @@ def _remove_stale_pid(data: Path, log: logging.Logger) -> None:
     except (OSError, ValueError):
         return  # No file, or nobody has its number: PostgreSQL deals with that.
     if program != "postgres" or is_zombie or pid == os.getpid():
-        log.info("removing a stale postmaster.pid", extra={"fields": {
-            "pid": pid, "is_now": program}})  # fmt: skip
+        log.info("removing a stale lock file of the database", extra={"fields": {
+            "file": str(path), "pid": pid, "is_now": program}})  # fmt: skip
         path.unlink()
 
 

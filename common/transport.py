@@ -91,21 +91,27 @@ class LoopSocket:
         *,
         on_message: Callable[[list[bytes]], None],
         on_writable: Callable[[], None] = lambda: None,
+        pace_s: Callable[[], float] | None = None,
     ) -> None:
         """Take over `socket`, which is closed by `close`. Call from within the loop.
 
         Args:
             on_message: called with the parts of each message.
             on_writable: called once after a refused `send`, when there is room again.
+            pace_s: how long to leave the socket alone after messages came, in seconds; what comes
+                meanwhile is taken at once then. For a reader that is woken too often otherwise.
         """
         self._socket = socket
         self._on_message = on_message
         self._on_writable = on_writable
+        self._pace_s = pace_s
+        self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._owner = threading.get_ident()
         self._refused = False
         self._scheduled = False
         self._closed = False
+        self._listening = True
         self._fd = int(socket.getsockopt(zmq.FD))
         self._loop.add_reader(self._fd, self._pump)
         self._schedule()
@@ -132,6 +138,8 @@ class LoopSocket:
         if not self._closed:
             self._closed = True
             self._loop.remove_reader(self._fd)
+            if self._pause is not None:
+                self._pause.cancel()
             self._socket.close()
 
     def _check_owner(self) -> None:
@@ -145,9 +153,10 @@ class LoopSocket:
 
     def _pump(self) -> None:
         self._scheduled = False
-        if self._closed:
+        if self._closed or self._pause is not None:
             return
-        for _ in range(_MESSAGES_A_TURN):
+        taken = 0
+        for taken in range(_MESSAGES_A_TURN):  # noqa: B007 - after a break: how many came
             try:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
@@ -157,6 +166,25 @@ class LoopSocket:
                 return
         else:
             self._schedule()
+            taken = 0
+        if self._pace_s is not None:
+            self._take_turns(self._pace_s() if taken else None)
         if self._refused and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT:
             self._refused = False
             self._on_writable()
+
+    def _take_turns(self, pause_s: float | None) -> None:
+        """Leave the socket alone for a while, or, when nothing came, listen to it again."""
+        if pause_s is None:
+            if not self._listening:
+                self._listening = True
+                self._loop.add_reader(self._fd, self._pump)
+            return
+        if self._listening:
+            self._listening = False
+            self._loop.remove_reader(self._fd)
+        self._pause = self._loop.call_later(pause_s, self._look_again)
+
+    def _look_again(self) -> None:
+        self._pause = None
+        self._pump()
