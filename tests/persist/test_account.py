@@ -1,0 +1,65 @@
+"""Is the newest state in memory, within its bound, until PostgreSQL has it?"""
+
+from __future__ import annotations
+
+from common.envelope import NEVER_SEEN
+from persist.account import Accounts
+from tests.persist.events import commit_over, did
+
+STATES = [commit_over(NEVER_SEEN, number) for number in range(100)]
+
+
+def test_what_was_changed_last_is_the_newest() -> None:
+    accounts = Accounts()
+    accounts.learn(did(1), STATES[1])
+    accounts.change(did(1), STATES[2], 10)
+    accounts.change(did(1), STATES[3], 11)
+    assert accounts.get(did(1)) == STATES[3]
+    assert accounts.get(did(2)) is None
+    assert accounts.begin_flush() == [(did(1), 11, STATES[3])]
+
+
+def test_a_flush_holds_what_changed_since_the_one_before() -> None:
+    accounts = Accounts()
+    for number in (1, 2):
+        accounts.learn(did(number), NEVER_SEEN)
+        accounts.change(did(number), STATES[number], number)
+    assert accounts.changed == 2
+    assert len(accounts.begin_flush()) == 2
+    accounts.change(did(2), STATES[3], 3)
+    accounts.end_flush()
+    assert accounts.begin_flush() == [(did(2), 3, STATES[3])]
+
+
+def test_memory_is_bounded_and_keeps_what_is_used() -> None:
+    accounts = Accounts(limit=20)
+    accounts.learn(did(0), STATES[0])
+    for number in range(1, 100):
+        accounts.learn(did(number), STATES[number])
+        assert accounts.get(did(0)) == STATES[0], number
+        assert len(accounts) <= 22
+    assert accounts.get(did(1)) is None
+
+
+def test_what_postgresql_lacks_is_never_let_go() -> None:
+    accounts = Accounts(limit=20)
+    accounts.learn(did(1), NEVER_SEEN)
+    accounts.change(did(1), STATES[1], 1)
+    flushed = accounts.begin_flush()
+    accounts.learn(did(2), NEVER_SEEN)
+    accounts.change(did(2), STATES[2], 2)
+    for number in range(3, 100):
+        accounts.learn(did(number), STATES[number])
+    # One is being written, the other waits for the next flush.
+    assert accounts.get(did(1)) == STATES[1]
+    assert accounts.get(did(2)) == STATES[2]
+    assert flushed == [(did(1), 1, STATES[1])]
+    for number in range(3, 100):
+        accounts.learn(did(number), STATES[number])
+    accounts.end_flush()
+    assert accounts.begin_flush() == [(did(2), 2, STATES[2])]
+    accounts.end_flush()
+    for number in range(3, 100):
+        accounts.learn(did(number), STATES[number])
+    assert accounts.get(did(1)) is None
+    assert accounts.get(did(2)) is None
