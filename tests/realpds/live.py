@@ -62,6 +62,7 @@ def run(installation: Path, out: Path, *, seconds: int, rate: float, accounts: i
     python = str(installation / "venv/bin/python")
     plc, pds, control = free_port(), free_port_pair(), free_port()
     log = out / "log.jsonl"
+    log.unlink(missing_ok=True)  # of a run before this one
     relay = Relay(
         plc_url=f"http://localhost:{plc}",
         hosts=[f"http://localhost:{pds}", f"http://localhost:{pds + 1}"],
@@ -105,6 +106,7 @@ def run(installation: Path, out: Path, *, seconds: int, rate: float, accounts: i
                     ],
                     cwd=installation, stdout=output, stderr=output, check=False,
                 ).returncode  # fmt: skip
+            verdicts["nothing was done"] = int(not events(log, "op") or not head)
             numbers: dict[str, float] = {}
             for member in range(2):
                 for key, value in relay.metrics(f"ingest-{member}").items():
@@ -120,7 +122,8 @@ def run(installation: Path, out: Path, *, seconds: int, rate: float, accounts: i
                     process.kill()
     for name, code in verdicts.items():
         print(f"--- {name}: exit {code}")
-        print("\n".join((out / f"{name}.txt").read_text().splitlines()[-25:]))
+        if (report := out / f"{name}.txt").exists():
+            print("\n".join(report.read_text().splitlines()[-25:]))
     print(f"--- relay: durable seq {head:.0f}")
     print("\n".join(f"{key} {value:.0f}" for key, value in sorted(numbers.items()) if value))
     return sum(code != 0 for code in verdicts.values())
