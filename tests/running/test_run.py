@@ -307,19 +307,21 @@ def test_its_output_may_be_a_socket_as_a_journals_is(fleet: Fleet) -> None:
     assert text.count(b'"stopped"') == len(STAGES)
 
 
-def test_supervisord_alone_runs_the_table_with_an_empty_environment(tmp_path: Path) -> None:
-    """`supervisord -c supervisord.conf` in a project folder of its own; ports are the defaults."""
-    with socket.socket() as probe:
-        try:
-            probe.bind(("", 2470))
-        except OSError:
-            pytest.skip("the default port is in use on this machine")
+def test_supervisord_alone_runs_the_table_with_an_empty_environment() -> None:
+    """`supervisord -c supervisord.conf` in a project folder of its own."""
     folder = Path("/tmp") / f"standpipe-alone-{os.getpid()}"
     folder.mkdir(mode=0o755)
     try:
         for name in ("common", "ingest", "persist", "broadcast"):
             shutil.copytree(ROOT / name, folder / name)
         shutil.copy(ROOT / "supervisord.conf", folder)
+        # Nothing can be set from outside, and the default ports may be taken on this machine.
+        settings = folder / "common" / "settings.py"
+        text = settings.read_text()
+        for default, free in ((":2470", f":{free_port()}"), ("2471", "0"), ("2600", "0")):
+            assert f'"{default}"' in text
+            text = text.replace(f'"{default}"', f'"{free}"')
+        settings.write_text(text)
         (folder / ".venv" / "bin").mkdir(parents=True)
         starter = folder / ".venv" / "bin" / "python"
         starter.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
