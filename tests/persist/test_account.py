@@ -63,3 +63,14 @@ def test_what_postgresql_lacks_is_never_let_go() -> None:
         accounts.learn(did(number), STATES[number])
     assert accounts.get(did(1)) is None
     assert accounts.get(did(2)) is None
+
+
+def test_a_change_outlives_the_older_state_of_its_account() -> None:
+    accounts = Accounts(limit=4)
+    accounts.learn(did(1), STATES[1])
+    for number in (2, 3):
+        accounts.learn(did(number), STATES[number])
+    accounts.change(did(1), STATES[9], 9)
+    for number in (4, 5):
+        accounts.learn(did(number), STATES[number])
+    assert accounts.get(did(1)) == STATES[9]

@@ -1,0 +1,236 @@
+"""Does the log's tail lead to the very states that ingest's judge had reached?"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from common import event as events
+from common.chunk import ROW, Chunk, account_key
+from common.database import connect, ensure_schema
+from common.envelope import NEVER_SEEN, AccountState, HostCursor
+from common.event import Event
+from common.log import Damaged
+from common.segments import SegmentReader
+from ingest.did_document import Identity
+from ingest.judge import Accept, Source, judge
+from ingest.signature import K256Key
+from persist.catch_up import catch_up
+from persist.outgoing import outgoing_head
+from persist.replay import Logged, open_chunk, replay, state_after
+from persist.segment_log import SegmentLog
+from persist.store import Store
+from persist.view import Changes
+from tests.simnet.account import Account
+from tests.simnet.clock import Clock
+from tests.simnet.keys import Curve
+
+HOST = 7
+TIME_US = 1_700_000_000_000_000
+
+
+keys: dict[str, Account] = {}
+
+
+def story(name: str) -> list[bytes]:
+    """What an account says in its life: every kind, both of active and not."""
+    rng = random.Random(name)
+    account = Account(f"did:web:{name}.test", f"{name}.test", Curve.K256, Clock(), name, 0)
+    said = account.born()
+    said += [account.commit(account.choose_writes(rng, 3)) for _ in range(3)]
+    said += [account.identity(), account.set_status("deactivated"), *account.activated()]
+    said += [account.commit(account.choose_writes(rng)), account.sync(new_rev=True)]
+    keys[name] = account
+    return [one.frame(upstream) for upstream, one in enumerate(said, 100)]
+
+
+def judged_states(frames: list[bytes], name: str) -> list[AccountState]:
+    """The states that the judge reaches, one after the other."""
+    key = K256Key(keys[name].key.compressed)
+    identity = Identity(f"did:web:{name}.test", key, "pds.test")
+    state, states = NEVER_SEEN, []
+    for frame in frames:
+        event = events.decode(frame)
+        assert isinstance(event, Event)
+        verdict = judge(
+            event, identity, state, Source(HOST, "pds.test"), now_s=time.time() + 1e6, fresh=True
+        )
+        assert isinstance(verdict, Accept), verdict
+        state = verdict.after
+        states.append(state)
+    return states
+
+
+def append(log: SegmentLog, frames: list[bytes], host: int = HOST) -> Chunk:
+    """Log messages as the sequencer does."""
+    rows: list[bytes] = []
+    out: list[bytes] = []
+    offset = 0
+    for frame in frames:
+        event = events.decode(frame)
+        assert isinstance(event, Event)
+        head, length = outgoing_head(
+            frame, event.seq_start, event.seq_end, log.next_seq + len(rows)
+        )
+        rows.append(
+            ROW.pack(offset, length, event.kind, 0, 1, host, 1, event.seq, 1, 1, TIME_US, 0,
+                     account_key(event.did))
+        )  # fmt: skip
+        out += [head, frame[event.seq_end :]]
+        offset += length
+    chunk = log.append(rows, out, TIME_US)
+    log.wait(chunk.next_seq - 1)
+    return chunk
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[SegmentLog]:
+    with closing(SegmentLog(tmp_path)) as log:
+        log.claim("test")
+        yield log
+
+
+@pytest.fixture
+def store(postgres_url: str) -> Iterator[Store]:
+    connection = connect(postgres_url, "test")
+    ensure_schema(connection)
+    with closing(Store(connection)) as store:
+        yield store
+
+
+def test_each_kind_leads_to_the_state_that_the_judge_reached(log: SegmentLog) -> None:
+    frames = story("alice")
+    expected = judged_states(frames, "alice")
+    assert len(set(expected)) > 5
+    state = NEVER_SEEN
+    for logged, after in zip(open_chunk(append(log, frames), 0), expected, strict=True):
+        state = state_after(state, logged)
+        assert state == after
+
+
+def test_a_chunk_is_opened_behind_a_seq(log: SegmentLog) -> None:
+    chunk = append(log, story("alice"))
+    assert [logged.seq for logged in open_chunk(chunk, 4)] == list(range(5, chunk.next_seq))
+
+
+def test_only_the_last_state_of_each_account_counts(log: SegmentLog) -> None:
+    alice, bob = story("alice"), story("bob")
+    mixed = [frame for pair in zip(alice, bob, strict=True) for frame in pair]
+    asked: list[list[str]] = []
+
+    def find(dids: list[str]) -> dict[str, AccountState]:
+        asked.append(dids)
+        return {}
+
+    states = replay(open_chunk(append(log, mixed), 0), find)
+    assert asked == [["did:web:alice.test", "did:web:bob.test"]]
+    assert states == [
+        ("did:web:alice.test", len(mixed) - 1, judged_states(alice, "alice")[-1]),
+        ("did:web:bob.test", len(mixed), judged_states(bob, "bob")[-1]),
+    ]
+
+
+def test_a_frame_that_is_not_what_its_row_says_is_damage(log: SegmentLog) -> None:
+    frame = story("alice")[2]
+    event = events.decode(frame)
+    assert isinstance(event, Event)
+    head, length = outgoing_head(frame, event.seq_start, event.seq_end, 99)
+    row = ROW.pack(0, length, event.kind, 0, 1, 1, 1, 1, 1, 1, TIME_US, 0, bytes(16))
+    chunk = log.append([row], [head, frame[event.seq_end :]], TIME_US)
+    with pytest.raises(Damaged, match="seq 1 "):
+        open_chunk(chunk, 0)
+
+
+def test_a_commit_that_cannot_be_read_is_damage() -> None:
+    event = events.decode(story("alice")[2])
+    assert isinstance(event, Event)
+    event.blocks = event.blocks[:-1]
+    with pytest.raises(Damaged, match="seq 5 "):
+        state_after(NEVER_SEEN, Logged(5, 1, event))
+
+
+# --- catching up ---
+
+
+def accounts(url: str) -> dict[str, tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "SELECT did, rev, data_cid, commit_cid, active, status, host_id, seq FROM account"
+        ).fetchall()
+    return {row[0]: row[1:] for row in rows}
+
+
+def caught_up(store: Store, place: Path) -> list[tuple[int, int]]:
+    """Catch up; the upstream seqs that are known then, with ours."""
+    with closing(SegmentReader(place)) as reader:
+        found = catch_up(store, reader, lambda: False)
+    assert found is not None
+    duplicates, _applied_seq = found
+    return sorted(duplicates.stream(HOST, 1).seqs.items())
+
+
+@pytest.mark.parametrize("flushed", [0, 1, 5, 12, 13])
+def test_from_any_point_behind_the_database_gets_what_the_log_has(
+    log: SegmentLog, store: Store, postgres_url: str, tmp_path: Path, flushed: int
+) -> None:
+    frames = story("alice")
+    expected = judged_states(frames, "alice")
+    for frame in frames:
+        append(log, [frame])
+    if flushed:
+        state = ("did:web:alice.test", flushed, expected[flushed - 1])
+        store.flush(Changes([state], [], [], flushed, 1))
+    known = caught_up(store, tmp_path)
+    assert accounts(postgres_url) == {"did:web:alice.test": (*expected[-1], len(frames))}
+    assert store.read_positions() == (len(frames), 1)
+    assert known == [(100 + n, 1 + n) for n in range(len(frames))]
+
+
+def test_rows_are_read_from_where_the_saved_cursors_say(
+    log: SegmentLog, store: Store, postgres_url: str, tmp_path: Path
+) -> None:
+    frames = story("alice")
+    for frame in frames:
+        append(log, [frame])
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO host (id, hostname, account_limit) VALUES (%s, 'pds.test', 1)", (HOST,)
+        )
+    done = HostCursor(HOST, 1, 103)
+    last = ("did:web:alice.test", len(frames), judged_states(frames, "alice")[-1])
+    store.flush(Changes([last], [done], [], len(frames), 5))
+    assert caught_up(store, tmp_path) == [(100 + n, 1 + n) for n in range(4, len(frames))]
+    # A hint that reaches too far back costs time, not correctness.
+    store.flush(Changes([], [], [], len(frames), 2))
+    assert caught_up(store, tmp_path) == [(100 + n, 1 + n) for n in range(4, len(frames))]
+
+
+def test_a_database_that_missed_what_has_left_the_log_is_told(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(SegmentLog(tmp_path)) as log:
+        log.claim("test", floor_seq=50)
+        append(log, story("alice"))
+    caught_up(store, tmp_path)
+    assert "seqs 1 to 49 left the log" in caplog.text
+
+
+def test_a_stop_in_the_middle_leaves_the_database_at_a_seq_of_its_own(
+    log: SegmentLog, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persist.catch_up.READ_BYTES", 1)
+    for _ in range(4):
+        append(log, [frame for name in ("alice", "bob") for frame in story(name)] * 3)
+    asked = iter([False, False, True])
+    with closing(SegmentReader(tmp_path)) as reader:
+        assert catch_up(store, reader, lambda: next(asked)) is None
+        applied_seq, _scan_seq = store.read_positions()
+        assert 0 < applied_seq < log.durable_seq
+        assert catch_up(store, reader, lambda: False) is not None
+    assert store.read_positions()[0] == log.durable_seq
