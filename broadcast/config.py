@@ -19,7 +19,9 @@ class Limits:
 
     ring_bytes: the shared window of recent chunks. At 500 events/s of 5 kB it is 13 s of the
         network; behind it the log answers, so it only has to cover what a socket hiccups.
-    tick_s: arrivals within it go out as one write a consumer; costs that much latency at most.
+    tick_s, tick_stream_s, tick_max_s: chunks that arrive within a tick go out as one write to each
+        consumer. It costs that much latency at most, and none after a silence. A write to a socket
+        costs about 5 µs however small, so the tick grows with each stream, up to its most.
     slice_bytes: one write from the ring to a consumer that is behind; at least one chunk.
     read_bytes: one read from the log for one consumer; at least one chunk.
     high_water_bytes, low_water_bytes: of a socket's own buffer. Above, the consumer stays at its
@@ -38,6 +40,8 @@ class Limits:
 
     ring_bytes: int = 32 * 2**20
     tick_s: float = 0.005
+    tick_stream_s: float = 0.0001
+    tick_max_s: float = 0.010
     slice_bytes: int = 256 * 2**10
     read_bytes: int = 384 * 2**10
     high_water_bytes: int = 256 * 2**10

@@ -4,7 +4,8 @@
                   └─pull─▶ a slice to each consumer that has a place of its own
     log ──playback─pull─▶ the same, for a place that has left the ring
 
-A tick joins what arrived within a few milliseconds. Consumers at the head have no place of their
+A tick joins what arrived in one turn of the loop; the inlet lets it gather for some milliseconds.
+Consumers at the head have no place of their
 own, so a tick is one write each and nothing else. One whose socket is full keeps its place and
 pulls from there once the socket has drained.
 
@@ -72,7 +73,6 @@ class Fanout:
         self._ahead: set[Outlet] = set()
         self._outlets: set[Outlet] = set()
         self._tick: asyncio.Handle | None = None
-        self._ticked_s = 0.0
         metrics.HEAD_SEQ.set(self.live_seq - 1)
 
     @property
@@ -87,15 +87,10 @@ class Fanout:
         self._ring.append(chunk)
         metrics.UNSENT.note(self._ring.next_seq - self.live_seq)
         if self._tick is None:
-            wait_s = self._ticked_s + self.limits.tick_s - self._loop.time()
-            if wait_s > 0:
-                self._tick = self._loop.call_later(wait_s, self._on_tick)
-            else:
-                self._tick = self._loop.call_soon(self._on_tick)
+            self._tick = self._loop.call_soon(self._on_tick)
 
     def _on_tick(self) -> None:
         self._tick = None
-        self._ticked_s = self._loop.time()
         ring = self._ring
         if self.live_seq < ring.oldest_seq:
             self._outrun()

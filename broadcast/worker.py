@@ -96,7 +96,7 @@ class Worker:
         chunks = chunk_inlet(zmq_context)
         # Before the log's head is read: what is published between shows as a gap or as seen.
         chunks.connect(self._endpoint)
-        inlet_socket = LoopSocket(chunks, on_message=self._on_message)
+        inlet_socket = LoopSocket(chunks, on_message=self._on_message, pace_s=self._pace_s)
         ready()
         try:
             if await self._log_appears(playback, stopping):
@@ -142,6 +142,12 @@ class Worker:
         if failed.done():
             failed.result()
         failed.cancel()
+
+    def _pace_s(self) -> float:
+        """How long chunks gather, in seconds; the more streams, the dearer each write of one."""
+        limits, fanout = self.service.limits, self.service.fanout
+        streams = fanout.streams if fanout is not None else 0
+        return min(limits.tick_max_s, limits.tick_s + streams * limits.tick_stream_s)
 
     def _on_message(self, parts: list[bytes]) -> None:
         self._knocked = True

@@ -28,7 +28,7 @@ from common.log import Outdated
 from common.transport import chunk_outlet
 from tests.broadcast.raw import Raw
 
-QUICK: Final = Limits(tick_s=0.001)
+QUICK: Final = Limits(tick_s=0.001, tick_max_s=0.001)
 NO_DATABASE: Final = "postgresql://nobody@127.0.0.1:1/none?connect_timeout=1"
 _HEADER: Final = cbor2.dumps({"t": "#commit", "op": 1}, canonical=True)
 
