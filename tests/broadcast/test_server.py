@@ -199,7 +199,7 @@ def test_a_body_too_large_is_413(loop_run: LoopRun, tmp_path: Path, chunked: boo
 
 def test_half_a_handshake_byte_by_byte_harms_nobody(loop_run: LoopRun, tmp_path: Path) -> None:
     async def story() -> None:
-        async with member_of(FakeLog(), tmp_path, http_limits=SLOW) as member:
+        async with member_of(FakeLog(), tmp_path, http_limits=HttpLimits(head_s=3.0)) as member:
             slow = [await Raw.to(member.port) for _ in range(50)]
             async with member.stream() as stream:
                 for at in range(60):
