@@ -116,6 +116,8 @@ class Outlet:
                     "persist does not answer", extra={"fields": {"silent_s": round(silent_s)}}
                 )
         else:
+            # The last greeting may have been lost with the persist that it reached.
+            self._greeting_sent = False
             self._greet()
 
     async def next_answer(self) -> None:

@@ -6,6 +6,7 @@ every event against it as the real one does; but simply, in one place, for a rea
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +38,8 @@ class FakePersist:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="fake-persist-")
-        self.endpoint = f"ipc://{Path(self._folder.name) / 'batches'}"
+        self._path = Path(self._folder.name) / "batches"
+        self.endpoint = f"ipc://{self._path}"
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.log: list[tuple[Judged, bytes]] = []
         self.states: dict[str, AccountState] = {}
@@ -83,10 +85,12 @@ class FakePersist:
         self._held.clear()
         self._recalls.clear()
 
-    def restart(self) -> None:
+    async def restart(self) -> None:
         """Die, and come up again as another one that has read the log."""
         self.close()
         self.log_epoch += 1
+        # ZeroMQ closes on a thread of its own; what it still does to the path must come first.
+        await asyncio.sleep(0.05)
         self.open()
 
     def answer(self) -> None:
