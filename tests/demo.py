@@ -18,13 +18,13 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.relay import Relay, alive
 from tests.simnet import Consumer, Network, NetworkConfig, Report, compare
-from tests.simnet.truth import Key, key_of, open_frame
+from tests.simnet.delivered import Delivered
 
 HOSTS: Final = 5
 ACCOUNTS: Final = 20
@@ -158,29 +158,6 @@ async def every_kind(network: Network) -> None:
         network.say_invalid(name)
 
 
-class Delivered:
-    """What the consumer has been given: the frames in order, and which events they are."""
-
-    def __init__(self) -> None:
-        self.frames: list[bytes] = []
-        self._keys: set[Key] = set()
-
-    def keep(self, frame: bytes) -> None:
-        """Take one frame."""
-        self.frames.append(frame)
-        self._keys.add(key_of(*open_frame(frame)))
-
-    def everything(self, network: Network) -> Callable[[], bool]:
-        """Whether all valid events that had been said when this was asked have come."""
-        missing = {entry.key for entry in network.truth.valid}
-
-        def come() -> bool:
-            missing.difference_update(self._keys)
-            return not missing
-
-        return come
-
-
 async def demo(seconds: float | None) -> int:
     """Run it; the exit code."""
     stop = asyncio.Event()
@@ -195,14 +172,10 @@ async def demo(seconds: float | None) -> int:
         relay = Relay(plc_url=network.plc_url, hosts=[host.url for host in network.hosts])
         delivered = Delivered()
         async with relay, Consumer(relay.stream_url, keep=delivered.keep) as consumer:
-
-            async def settled() -> None:
-                await consumer.wait_for(delivered.everything(network), SETTLE_S)
-
-            network.settled = settled
+            network.settled = delivered.settles(network, consumer, SETTLE_S)
             await flow(network, relay, delivered, stop, seconds)
             with contextlib.suppress(TimeoutError):
-                await settled()
+                await network.settled()
             watch = await at_rest(relay)
         code = summary(network, compare(network.truth, delivered.frames), watch, consumer)
         left = [pid for pid in relay.seen if alive(pid)]

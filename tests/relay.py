@@ -7,6 +7,7 @@ PostgreSQL, real processes. Every wait has a condition and a deadline.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import os
@@ -205,12 +206,25 @@ class Relay:
         return found
 
     def run_file(self, name: str) -> dict[str, Any] | None:
-        """What a process wrote of itself (`persist`, `ingest-0`, `broadcast-0`), if it is there."""
+        """What a process wrote of itself (`persist`, `ingest-0`, `broadcast-0`), if it is there.
+
+        `postgres` writes nothing; its process id is found among the children.
+        """
+        if name == "postgres":
+            return self._postgres()
         try:
             found: dict[str, Any] = json.loads((self.data / "run" / f"{name}.json").read_text())
         except (OSError, ValueError):
             return None
         return found if alive(found["pid"]) else None
+
+    def _postgres(self) -> dict[str, Any] | None:
+        assert self.process is not None
+        for pid in children_of(self.process.pid):
+            with contextlib.suppress(OSError):
+                if b"bin/postgres\0-D" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return {"pid": pid}
+        return None
 
     def pid(self, name: str) -> int:
         """The process id of one of the relay's processes."""

@@ -1,0 +1,105 @@
+"""What is lost when a process is killed? Nothing: not an event, not an order, not a number."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import pytest
+
+from tests.relay import Relay
+from tests.simnet import Consumer, Network, NetworkConfig, Report, compare
+from tests.simnet.delivered import Delivered
+
+PROCESSES: Final = ("persist", "ingest-0", "broadcast-0", "postgres", "ingest-1", "broadcast-1")
+RATE: Final = 60.0
+"""Events a second over all hosts."""
+FLOW_S: Final = 30.0
+"""How long all that was said may take to come out once a process was killed, in seconds."""
+LOAD_S: Final = 300.0
+"""The load ends when the story does; this only bounds it."""
+
+Story = Callable[[Relay, Network, Consumer, Delivered], Awaitable[None]]
+
+
+async def under_load(story: Story, **environ: str) -> tuple[Report, list[bytes], list[bytes]]:
+    """Tell a story to a relay under load → the report, the frames as they came, and a replay."""
+    config = NetworkConfig(hosts=4, accounts=12, records=200, invalid_share=0.03)
+    async with Network(config) as network:
+        relay = Relay(
+            plc_url=network.plc_url,
+            hosts=[host.url for host in network.hosts],
+            environ={"STANDPIPE_BROADCAST_PROCESSES": "2", **environ},
+        )
+        live = Delivered()
+        async with relay, Consumer(relay.stream_url, keep=live.keep) as consumer:
+            network.settled = live.settles(network, consumer, FLOW_S)
+            load = asyncio.create_task(network.run(RATE, LOAD_S))
+            await consumer.wait_for(lambda: len(live.frames) > RATE, FLOW_S)
+            await story(relay, network, consumer, live)
+            network.stop()
+            await load
+            await network.settled()
+            async with Consumer(relay.stream_url) as again:
+                await again.wait_count(len(live.frames), FLOW_S)
+                replay = list(again.frames)
+        return compare(network.truth, live.frames), live.frames, replay
+
+
+async def flows(network: Network) -> None:
+    """Wait until what has been said so far, and what is said next, has come out."""
+    await network.settled()
+    before = len(network.truth.entries)
+    while len(network.truth.entries) < before + RATE / 2:
+        await asyncio.sleep(0.02)
+    await network.settled()
+
+
+def assert_whole(report: Report, frames: list[bytes], replay: list[bytes]) -> None:
+    """Every valid event once and in order, live as in the replay, byte for byte."""
+    assert report.ok, report.as_dict()
+    assert report.expected > RATE
+    assert replay == frames
+
+
+def test_kill_9_of_each_process_in_turn_loses_and_doubles_nothing(
+    loop_run: Any, request: pytest.FixtureRequest
+) -> None:
+    async def story(relay: Relay, network: Network, _consumer: Consumer, _live: Delivered) -> None:
+        for name in PROCESSES:
+            old = await asyncio.to_thread(relay.kill, name)
+            await asyncio.to_thread(relay.wait_replaced, name, old)
+            await flows(network)
+
+    loop = request.node.callspec.params["loop_run"]
+    assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), 240.0))
+
+
+def test_all_processes_killed_at_once_lose_and_double_nothing(loop_run: Any) -> None:
+    async def story(relay: Relay, network: Network, _consumer: Consumer, _live: Delivered) -> None:
+        for _ in range(3):
+            old = {name: await asyncio.to_thread(relay.kill, name) for name in PROCESSES}
+            for name, pid in old.items():
+                await asyncio.to_thread(relay.wait_replaced, name, pid)
+            await flows(network)
+
+    assert_whole(*loop_run(under_load(story), 240.0))
+
+
+def test_a_relay_that_is_stopped_and_started_goes_on_where_it_was(loop_run: Any) -> None:
+    async def story(relay: Relay, network: Network, _consumer: Consumer, _live: Delivered) -> None:
+        assert await asyncio.to_thread(relay.stop) == 0
+        relay.spawn()
+        await asyncio.to_thread(relay.wait_healthy)
+        assert relay.process is not None
+        await flows(network)
+        # Whoever kills supervisord itself leaves nothing behind, and loses nothing either.
+        relay.process.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(relay.stop)
+        relay.spawn()
+        await asyncio.to_thread(relay.wait_healthy)
+        await flows(network)
+
+    assert_whole(*loop_run(under_load(story), 240.0))
