@@ -62,7 +62,7 @@ async def prepared() -> list[_Prepared]:
             )
             for account in network.accounts
         }
-        for number, (_, said) in enumerate(network.prebuilt):
+        for number, (_, said) in enumerate(network.load.prebuilt):
             event = decode(raw := said.frame(number + 1))
             assert isinstance(event, Event)
             assert event.rev is not None
