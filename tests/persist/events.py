@@ -11,7 +11,8 @@ RECEIVED_US = 1_700_000_000_000_000
 
 def did(number: int) -> str:
     """A DID for each number."""
-    return f"did:plc:{number:024d}"
+    digits = "".join("abcdefghij"[int(digit)] for digit in f"{number:024d}")
+    return f"did:plc:{digits}"
 
 
 def rev(number: int) -> str:

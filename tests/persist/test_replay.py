@@ -155,6 +155,23 @@ def test_a_commit_that_cannot_be_read_is_damage() -> None:
         state_after(NEVER_SEEN, Logged(5, 1, event))
 
 
+def test_a_commit_moves_its_account_to_the_host_it_came_from() -> None:
+    event = events.decode(story("alice")[2])
+    assert isinstance(event, Event)
+    before = NEVER_SEEN._replace(host=3, status="odd")
+    after = state_after(before, Logged(5, 4, event))
+    assert (after.host, after.rev, after.status) == (4, event.rev, "odd")
+
+
+def test_the_states_before_the_tail_are_what_it_goes_on_from() -> None:
+    event = events.decode(story("alice")[0])
+    assert isinstance(event, Event)
+    before = NEVER_SEEN._replace(host=3, active=False, status="suspended")
+    assert replay([Logged(5, 4, event)], lambda dids: {dids[0]: before}) == [
+        ("did:web:alice.test", 5, before)
+    ]
+
+
 # --- catching up ---
 
 
@@ -209,6 +226,19 @@ def test_rows_are_read_from_where_the_saved_cursors_say(
     # A hint that reaches too far back costs time, not correctness.
     store.flush(Changes([], [], [], len(frames), 2))
     assert caught_up(store, tmp_path) == [(100 + n, 1 + n) for n in range(4, len(frames))]
+
+
+def test_a_scan_position_that_is_too_high_skips_no_event(
+    log: SegmentLog, store: Store, tmp_path: Path
+) -> None:
+    frames = story("alice")
+    for frame in frames:
+        append(log, [frame])
+    store.flush(Changes([], [], [], 1, 10))
+    caught_up(store, tmp_path)
+    found = store.find_states(["did:web:alice.test"])["did:web:alice.test"]
+    # Event 1 was left to the database, which was told nothing of it; all others are there.
+    assert found == judged_states(frames, "alice")[-1]
 
 
 def test_a_database_that_missed_what_has_left_the_log_is_told(
