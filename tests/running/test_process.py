@@ -224,11 +224,14 @@ def test_a_drain_that_takes_too_long_ends_by_itself(fleet: Fleet) -> None:
     )  # fmt: skip
     assert deaf.stdout is not None
     with deaf:
-        while '"ready"' not in deaf.stdout.readline():
-            pass
-        deaf.terminate()
-        assert deaf.wait(10) == process.EXIT_FAULT
-        assert "the drain took too long" in deaf.stdout.read()
+        try:
+            while '"ready"' not in deaf.stdout.readline():
+                pass
+            deaf.terminate()
+            assert deaf.wait(10) == process.EXIT_FAULT
+            assert "the drain took too long" in deaf.stdout.read()
+        finally:
+            deaf.kill()
 
 
 def test_files_limit_is_raised_to_the_hard_one(fleet: Fleet) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -129,6 +130,19 @@ def test_a_second_relay_on_the_port_is_refused_with_the_firsts_number(
     assert second.end() == 1
     told = second.err.read_text()
     assert f"another relay, under process {house.started[0].pid}, holds port {house.port}" in told
+
+
+@pytest.mark.parametrize("what", ["the data folder", "port"])
+def test_a_relay_that_was_started_without_this_command_is_seen_too(fleet: Fleet, what: str) -> None:
+    fleet.data_dir.mkdir()
+    path = fleet.data_dir / "relay.lock"
+    lock = locks.acquire(path if what != "port" else locks.port_lock_file(fleet.port), what, 4711)
+    try:
+        refused = run(fleet)
+        assert refused.end() == 1
+        assert f"another relay, under process 4711, holds {what} " in refused.err.read_text()
+    finally:
+        lock.release()
 
 
 def test_it_drains_on_sigterm_and_on_ctrl_c_without_a_trace(fleet: Fleet) -> None:
@@ -280,6 +294,10 @@ def test_its_output_survives_in_a_file_that_is_not_appended_to(fleet: Fleet) -> 
             stdout=out, stderr=out,
         )  # fmt: skip
     eventually(lambda: path.read_text().count('"ready"') == len(STAGES), 60)
+    # supervisord's own words too, should it have some: everybody appends.
+    flags = re.search(r"flags:\s+(\d+)", Path(f"/proc/{relay.pid}/fdinfo/1").read_text())
+    assert flags is not None
+    assert int(flags[1], 8) & os.O_APPEND
     relay.terminate()
     assert relay.wait(40) == 0
     lines = path.read_text().splitlines()
