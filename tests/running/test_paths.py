@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import stat
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def endpoint_bytes(paths: Paths) -> int:
     return max(len(os.fsencode(name)) for name in names)
 
 
+def remove_short(paths: Paths) -> None:
+    """What lies outside the test's own folder has to be removed by hand."""
+    if paths.socket_dir != paths.run_dir:
+        shutil.rmtree(paths.socket_dir)
+
+
 @pytest.mark.parametrize("length", [10, 60, 75, 100, 200])
 def test_sockets_fit_whatever_the_length_of_the_data_path(data_dir: Path, length: int) -> None:
     paths = Paths(data_dir / ("x" * length) / "ü" / "data")
@@ -32,6 +39,7 @@ def test_sockets_fit_whatever_the_length_of_the_data_path(data_dir: Path, length
     assert endpoint_bytes(paths) <= MAX_SOCKET_PATH_BYTES
     with zmq.Context() as context, context.socket(zmq.PULL) as socket:
         socket.bind(paths.batches_endpoint)
+    remove_short(paths)
 
 
 def test_two_long_data_paths_have_different_sockets(data_dir: Path) -> None:
@@ -44,6 +52,7 @@ def test_the_folder_for_short_sockets_is_closed_to_others(data_dir: Path) -> Non
     paths.prepare()
     assert stat.S_IMODE(paths.socket_dir.stat().st_mode) == 0o700
     assert paths.socket_dir != paths.run_dir
+    remove_short(paths)
 
 
 def test_a_private_folder_that_others_can_enter_is_refused(tmp_path: Path) -> None:

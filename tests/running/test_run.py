@@ -237,6 +237,9 @@ def test_a_very_long_data_path_works(fleet: Fleet) -> None:
     assert status(fleet, STANDPIPE_DATA_DIR=str(long)).returncode == 0
     relay.signal()
     assert relay.end() == 0
+    for folder in (Paths(long).socket_dir, Paths(long).postgres_socket_dir):
+        assert folder.exists()
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
