@@ -18,7 +18,8 @@ from common.verdict import DropReason
 
 _PLAIN_HEAD: Final = b"\x3a\xa2eroots\x81\xd8\x2a\x58\x25\x00"
 _PLAIN_TAIL: Final = b"gversion\x01"
-_PLAIN_LENGTH: Final = len(_PLAIN_HEAD) + CID_LENGTH + len(_PLAIN_TAIL)
+_PLAIN_TAIL_AT: Final = len(_PLAIN_HEAD) + CID_LENGTH
+_PLAIN_LENGTH: Final = _PLAIN_TAIL_AT + len(_PLAIN_TAIL)
 """The header of nearly every CAR: one root, a dag-cbor or raw CID; 59 bytes with its length."""
 
 
@@ -86,8 +87,8 @@ def _header(car: bytes) -> tuple[bytes | None, int]:
     Raises:
         _Truncated, MalformedCbor: there is no header.
     """
-    if car.startswith(_PLAIN_HEAD) and car[51:_PLAIN_LENGTH] == _PLAIN_TAIL:
-        root = car[15:51]
+    if car.startswith(_PLAIN_HEAD) and car[_PLAIN_TAIL_AT:_PLAIN_LENGTH] == _PLAIN_TAIL:
+        root = car[len(_PLAIN_HEAD) : _PLAIN_TAIL_AT]
         if root[:4] == DAG_CBOR_PREFIX:
             return root, _PLAIN_LENGTH
     length, at = _varint(car, 0)

@@ -113,3 +113,13 @@ def test_every_cut_and_every_flipped_byte_is_noticed() -> None:
         flipped[at] ^= 1 << rng.randrange(8)
         found = walk(bytes(flipped))
         assert isinstance(found, BadCar) or found.root != cid(ROOT)
+
+
+def test_the_usual_header_is_read_without_a_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_raw: bytes) -> None:
+        raise AssertionError("the slow way was taken")
+
+    monkeypatch.setattr("common.car.decode", refuse)
+    found = walk(GOOD)
+    assert isinstance(found, Car)
+    assert found.root == cid(ROOT)
