@@ -72,7 +72,6 @@ class Ring:
             del self._chunks[: self._start]
             del self._first_seqs[: self._start]
             self._start = 0
-        self._last = None
 
     def take(self, seq: int, until_seq: int, max_bytes: int) -> Slice:
         """The frames from `seq`, in whole chunks up to `until_seq`, about `max_bytes` of them.

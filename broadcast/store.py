@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, LiteralString
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from broadcast.config import DATABASE_CONNECTIONS, DATABASE_WAIT_S, STATEMENT_TIMEOUT_MS
 from broadcast.xrpc import AccountRow, HostRow
@@ -103,5 +103,5 @@ class Store:
         try:
             async with self._pool.connection() as connection:
                 return await (await connection.execute(query, bound)).fetchall()
-        except (psycopg.Error, PoolTimeout, OSError) as error:
+        except (psycopg.Error, OSError) as error:
             raise Away(str(error)) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from broadcast.chain import Broken
@@ -148,6 +149,41 @@ def test_persist_may_start_again_under_a_stream(loop_run: LoopRun, tmp_path: Pat
             member.publish(log.claim(skip=5))
             member.emit(1)
             assert await seqs(stream, 1) == [12]
+
+    loop_run(story())
+
+
+def test_numbers_that_a_claim_left_out_are_looked_for_once(
+    loop_run: LoopRun, tmp_path: Path
+) -> None:
+    def fills() -> float:
+        return REGISTRY.get_sample_value("standpipe_gap_fills_total") or 0.0
+
+    async def story() -> None:
+        log = FakeLog()
+        async with member_of(log, tmp_path) as member, member.stream() as stream:
+            member.emit(2)
+            assert await seqs(stream, 2) == [1, 2]
+            before = fills()
+            member.publish(log.claim(skip=5))
+            await until(lambda: member.inlet.next_seq == 8)
+            for _ in range(5):
+                await member.hears()
+            member.emit(1)
+            assert await seqs(stream, 1) == [8]
+            assert fills() == before + 1
+
+    loop_run(story())
+
+
+def test_a_member_that_ends_takes_no_new_streams(loop_run: LoopRun, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with member_of(FakeLog(), tmp_path) as member:
+            member.worker.service.draining = member.worker.pulse.draining = True
+            with pytest.raises(InvalidStatus) as refused:
+                await member.stream()
+            assert refused.value.response.status_code == 503
+            assert (await fetch(member.port, "/_health"))[1]["message"] == "this member is ending"
 
     loop_run(story())
 
