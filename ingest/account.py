@@ -80,12 +80,12 @@ class Account:
     """One DID. See the module's docstring.
 
     asked_s: when the question was asked that `identity` answers, Unix seconds; 0 before any.
-    tried_s: when a question was last begun. asking: a look-up is under way. failing: it could not
-    be told when last asked. recall: see common.envelope.Judged.
+    tried_s: when a question was last begun. asking: a look-up is under way. failing_s: since when it
+    could not be told, Unix seconds; 0 when it could. recall: see common.envelope.Judged.
     """
 
     __slots__ = (
-        "asked_s", "asking", "did", "failing", "held_bytes", "identity", "in_flight", "recall",
+        "asked_s", "asking", "did", "failing_s", "held_bytes", "identity", "in_flight", "recall",
         "recalled", "state", "tried_s", "waiting",
     )  # fmt: skip
 
@@ -96,7 +96,7 @@ class Account:
         self.asked_s = 0.0
         self.tried_s = 0.0
         self.asking = False
-        self.failing = False
+        self.failing_s = 0.0
         self.recall = 0
         self.in_flight = 0
         self.recalled: list[Pending] = []

@@ -29,6 +29,8 @@ class Limits:
         single event may always wait.
     host_held_bytes: the same for all DIDs of one host; below host_high_bytes, so that a few
         broken DIDs never stop their host.
+    hopeless_s: so long a document must have been asked for in vain before any of that is dropped:
+        by then it shows whether the directory fails for others too.
     held_s: how long an event may wait for a document that only its DID is missing.
     turn_s: how long messages are judged before the loop gets its turn.
     batch_s, batch_events, batch_bytes: a batch to persist closes at whichever comes first.
@@ -49,6 +51,7 @@ class Limits:
     process_low_bytes: int = 48_000_000
     did_held_bytes: int = 1_000_000
     host_held_bytes: int = 4_000_000
+    hopeless_s: float = 15.0
     held_s: float = 600.0
     turn_s: float = 0.005
     batch_s: float = 0.003

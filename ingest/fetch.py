@@ -10,6 +10,7 @@ Source: S-SEC-01, S-SEC-02, S-SEC-08.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -62,7 +63,7 @@ class PublicResolver(AbstractResolver):
             if is_public(str(address[0]))
         ]  # fmt: skip
         if not results:
-            raise OSError(f"{host} has no public address")
+            raise OSError(errno.EADDRNOTAVAIL, f"{host} has no public address")
         return results
 
     async def close(self) -> None:

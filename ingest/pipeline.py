@@ -219,7 +219,11 @@ class Pipeline:
 
     def _is_hopeless(self, account: Account, now_s: float) -> bool:
         """Whether the document was asked for in vain, and not because nobody gets any."""
-        return account.failing and self._may_give_up(account.did, now_s)
+        return (
+            account.failing_s > 0
+            and now_s - account.failing_s >= self._limits.hopeless_s
+            and self._may_give_up(account.did, now_s)
+        )
 
     def _note_held(self, pending: Pending, count: int) -> None:
         size = len(pending.event.raw) * count
@@ -260,7 +264,8 @@ class Pipeline:
             return
         account.identity = identity
         account.asked_s = asked_s
-        account.asking = account.failing = False
+        account.asking = False
+        account.failing_s = 0.0
         self._judge_waiting(account, now_s)
 
     def still_wanted(self, did: str) -> bool:
@@ -277,7 +282,7 @@ class Pipeline:
         account = self._accounts.find(did)
         if account is None:
             return
-        account.failing = True
+        account.failing_s = account.failing_s or now_s
         while (
             account.waiting
             and now_s - account.waiting[0].received_s > self._limits.held_s

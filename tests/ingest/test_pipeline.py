@@ -297,7 +297,7 @@ def test_what_cannot_be_told_is_held_and_goes_on_later() -> None:
 
 def test_one_did_that_fails_loses_its_oldest_at_its_bound() -> None:
     size = len(commit(1, 1))
-    story = Story(did_held_bytes=size * 3)
+    story = Story(did_held_bytes=size * 3, hopeless_s=0.0)
     story.take(*(commit(n, n) for n in range(1, 8)))
     assert story.drops == []  # not before it has failed
     unresolved(story)
@@ -306,6 +306,19 @@ def test_one_did_that_fails_loses_its_oldest_at_its_bound() -> None:
     assert set(story.reasons()) == {DropReason.IDENTITY_UNRESOLVED}
     story.resolve()
     assert story.seqs() == [6, 7, 8]
+
+
+def test_a_did_that_has_only_begun_to_fail_loses_nothing() -> None:
+    size = len(commit(1, 1))
+    story = Story(did_held_bytes=size * 3, hopeless_s=15.0)
+    story.take(commit(1, 1))
+    unresolved(story)
+    story.now_s += 14
+    story.take(*(commit(n, n) for n in range(2, 8)))
+    assert story.drops == []
+    story.now_s += 2
+    story.take(commit(8, 8))
+    assert len(story.drops) == 5
 
 
 def test_when_the_directory_fails_nothing_is_dropped() -> None:
@@ -323,7 +336,7 @@ def test_when_the_directory_fails_nothing_is_dropped() -> None:
 
 def test_many_dids_that_fail_lose_their_hosts_oldest_at_its_bound() -> None:
     size = len(commit(1, 1))
-    story = Story(host_held_bytes=size * 4)
+    story = Story(host_held_bytes=size * 4, hopeless_s=0.0)
     for n in range(1, 4):
         story.take(commit(n, 1, did_of(n)))
         unresolved(story, did_of(n))
@@ -332,9 +345,11 @@ def test_many_dids_that_fail_lose_their_hosts_oldest_at_its_bound() -> None:
 
 
 def test_an_event_does_not_wait_for_ever_for_a_did_that_fails_alone() -> None:
-    story = Story(held_s=600.0)
+    story = Story(held_s=600.0, hopeless_s=15.0)
     story.take(commit(1, 1))
-    story.now_s += 599
+    story.now_s += 580
+    unresolved(story)
+    story.now_s += 19
     unresolved(story)
     assert story.drops == []
     story.now_s += 2
