@@ -120,6 +120,8 @@ class Batch:
 
     member: number of the ingest process. epoch: when it started, Unix milliseconds; a higher
     one fences the lower ones of the same member out.
+    log_epoch: of the last Reply that was heard, 0 before any. Persist takes events only under its
+    own: what was sent to its predecessor may have been lost, and nothing may overtake that.
     """
 
     member: int
@@ -128,6 +130,7 @@ class Batch:
     frames: list[bytes] = field(default_factory=list)
     cursors: list[HostCursor] = field(default_factory=list)
     observations: list[HostObservation] = field(default_factory=list)
+    log_epoch: int = 0
 
 
 @dataclass(slots=True)
@@ -165,6 +168,7 @@ def encode_batch(batch: Batch) -> list[bytes]:
             batch.cursors,
             batch.observations,
             [len(frame) for frame in batch.frames],
+            batch.log_epoch,
         ]
     )
     return [head, b"".join(batch.frames)]
@@ -176,7 +180,7 @@ def decode_batch(parts: list[bytes]) -> Batch:
     Raises:
         UnknownVersion: the sender is of another release.
     """
-    _version, member, epoch, events, cursors, observations, lengths = _open(parts[0])
+    (_version, member, epoch, events, cursors, observations, lengths, log_epoch) = _open(parts[0])
     back_to_back = parts[1]
     frames, start = [], 0
     for length in lengths:
@@ -190,6 +194,7 @@ def decode_batch(parts: list[bytes]) -> Batch:
         frames,
         [HostCursor(*cursor) for cursor in cursors],
         [HostObservation(*observation) for observation in observations],
+        log_epoch,
     )
 
 

@@ -108,6 +108,7 @@ class Outlet:
         self._close_batch()
         if self._greeted:
             batch = Batch(self._member, self._epoch, [], [], cursors, observations)
+            batch.log_epoch = self._log_epoch or 0
             self._queue.append(encode_batch(batch))
             self._flush()
             silent_s = self._loop.time() - self._replied_s
@@ -145,6 +146,8 @@ class Outlet:
         batch, self._batch, self._batch_bytes = self._batch, Batch(self._member, self._epoch), 0
         # Before the greeting is answered it would have to be sent again anyway.
         if self._greeted:
+            # A persist that took over unnoticed sees that this was not meant for it.
+            batch.log_epoch = self._log_epoch or 0
             self._queue.append(encode_batch(batch))
             self._flush()
 

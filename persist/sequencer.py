@@ -1,6 +1,6 @@
 """Does this event go into the log now, and with which seq?
 
-    fence → state known? → duplicate? → recall → judged against the newest state? → seq
+    fence → meant for us? → state known? → duplicate? → recall → judged against the newest state? → seq
 
     no state in memory      the account's events wait, in order, until PostgreSQL has answered
     duplicate               it is in the log: said so, nothing else
@@ -72,9 +72,15 @@ class Sequencer:
     """
 
     def __init__(
-        self, next_seq: int, accounts: Accounts, duplicates: Duplicates, recalls: Recalls
+        self,
+        next_seq: int,
+        log_epoch: int,
+        accounts: Accounts,
+        duplicates: Duplicates,
+        recalls: Recalls,
     ) -> None:
         self.next_seq = next_seq
+        self._log_epoch = log_epoch
         self.wanted: list[str] = []
         self.group = Group()
         self.waiting_events = 0
@@ -108,8 +114,13 @@ class Sequencer:
     def take(self, route: bytes, batch: Batch) -> Iterator[None]:
         """Put the events of an admitted batch into the group.
 
+        Those that were sent before their sender knew of us are left out: it hears of us by the
+        answer to this batch, and then sends everything again in order.
+
         Yields each time the group is full: the caller then cuts it and has it written.
         """
+        if batch.log_epoch != self._log_epoch:
+            return
         waiting, accounts = self._waiting, self._accounts
         for event, frame in zip(batch.events, batch.frames, strict=True):
             did = event.did

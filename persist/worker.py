@@ -109,7 +109,9 @@ class Worker:
         duplicates, applied_seq = caught_up
         self._duplicates = duplicates
         self._view = View(self._accounts, duplicates, applied_seq)
-        self._sequencer = Sequencer(next_seq, self._accounts, duplicates, self._recalls)
+        self._sequencer = Sequencer(
+            next_seq, self._log.epoch, self._accounts, duplicates, self._recalls
+        )
         self._max_bytes = config.replay_bytes or self._free_share()
         self._finder = StoreThread(config.database_url, "persist finder", applied_seq)
         self._open.callback(self._finder.close)

@@ -137,7 +137,7 @@ class Ingest:
         self._socket.connect(config.batches_endpoint)
         self.member = member
         self.epoch = epoch
-        self.answered = Reply(0, 0)
+        self.log_epoch = 0
 
     def send(
         self,
@@ -145,7 +145,10 @@ class Ingest:
         cursors: tuple[HostCursor, ...] = (),
         observations: tuple[HostObservation, ...] = (),
     ) -> None:
-        """Send one batch; does not wait."""
+        """Send one batch; the first one waits for persist to answer a greeting."""
+        if sent and not self.log_epoch:
+            self._put(Batch(self.member, self.epoch))
+            assert self.reply(), "no answer to the greeting"
         batch = Batch(
             self.member,
             self.epoch,
@@ -153,14 +156,20 @@ class Ingest:
             [frame for _, frame in sent],
             list(cursors),
             list(observations),
+            self.log_epoch,
         )
-        self._socket.send_multipart(encode_batch(batch), zmq.NOBLOCK)
+        self._put(batch)
 
     def reply(self, within_s: float = DEADLINE_S) -> Reply | None:
         """The next reply; None when there is none within that time."""
         if not self._socket.poll(int(within_s * 1000)):
             return None
-        return decode_reply(self._socket.recv_multipart())
+        reply = decode_reply(self._socket.recv_multipart())
+        self.log_epoch = reply.log_epoch
+        return reply
+
+    def _put(self, batch: Batch) -> None:
+        self._socket.send_multipart(encode_batch(batch), zmq.NOBLOCK)
 
     def ask(self, *sent: tuple[Judged, bytes], cursors: tuple[HostCursor, ...] = ()) -> Reply:
         """Send one batch and wait until each of its events is answered; all answers in one."""

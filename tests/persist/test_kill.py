@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -91,28 +92,31 @@ class Feeder:
     def __init__(self, ingest: Ingest) -> None:
         self._ingest = ingest
         self._unanswered: dict[int, tuple[Judged, bytes]] = {}
-        self._epoch = 0
+        self.epoch = 0
         self._next = 1
         self._greet_s = 0.0
         self.said = 0
 
-    def turn(self, leave: int) -> None:
-        """Send a little, but for the last `leave` events; hear what there is."""
-        while self._next <= EVENTS - leave and len(self._unanswered) < 200:
+    def send(self) -> None:
+        """Send as much as may be in flight."""
+        while self._next <= EVENTS and len(self._unanswered) < 200:
             batch = [self._event() for _ in range(10)]
             done = min(self._unanswered) - 1 if self._unanswered else 0
             self._unanswered |= {event.position: (event, frame) for event, frame in batch}
             cursors = (HostCursor(1, 1, done),) if done > 0 and done % 7 == 0 else ()
             self._ingest.send(*batch, cursors=cursors)
+
+    def hear(self) -> None:
+        """Take what answers there are."""
         if time.monotonic() > self._greet_s:
             # As ingest does each second: whoever is there answers, and so tells its epoch.
             self._greet_s = time.monotonic() + 0.1
             self._ingest.send()
         while (reply := self._ingest.reply(0.01)) is not None:
-            if reply.log_epoch != self._epoch:
-                if self._epoch:
+            if reply.log_epoch != self.epoch:
+                if self.epoch:
                     self._ingest.send(*self._unanswered.values())
-                self._epoch = reply.log_epoch
+                self.epoch = reply.log_epoch
             assert not reply.back
             for position in (*reply.logged, *reply.duplicate):
                 self._unanswered.pop(position, None)
@@ -146,23 +150,25 @@ def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(
         feeder = Feeder(ingest)
         kills = 0
         while not feeder.done():
-            lives_s = rng.uniform(0, 0.3)
+            dies_at = feeder.said + rng.randrange(EVENTS // (KILLS + 1))
             with process(data_dir, postgres_url) as persist:
                 ends_s = time.monotonic() + 30
-                alive_s: float | None = None
+                epoch = feeder.epoch
                 while not feeder.done():
                     assert time.monotonic() < ends_s, "persist is there, and does not answer"
-                    feeder.turn(leave=100 if kills < KILLS else 0)
+                    feeder.send()
+                    if kills < KILLS and feeder.said >= dies_at and epoch != feeder.epoch:
+                        # With up to 200 events under way: sent, logged, or just answered.
+                        select.select([], [], [], rng.uniform(0, 0.008))
+                        break
+                    feeder.hear()
                     while (chunk := listening.chunk(0)) is not None:
                         # Published, so it is durable, and no other chunk has its numbers.
                         assert chunk.next_seq - 1 <= reader.durable_seq
                         if chunk.count:
                             assert chunk.first_seq not in published
                             published[chunk.first_seq] = chunk
-                        alive_s = alive_s or time.monotonic()
                     assert persist.poll() is None, persist.communicate()
-                    if alive_s and kills < KILLS and time.monotonic() > alive_s + lives_s:
-                        break
                 if not feeder.done():
                     persist.kill()
                     persist.wait()

@@ -18,6 +18,7 @@ from tests.persist.events import DID, RECEIVED_US, commit_over, did, frame_of, j
 
 Sent = tuple[Judged, bytes]
 ROUTE = b"ingest-0"
+LOG_EPOCH = 4
 
 
 class Desk:
@@ -26,13 +27,21 @@ class Desk:
     def __init__(self, *known: str) -> None:
         self.accounts = Accounts()
         self.duplicates = Duplicates()
-        self.sequencer = Sequencer(1, self.accounts, self.duplicates, Recalls())
+        self.sequencer = Sequencer(1, LOG_EPOCH, self.accounts, self.duplicates, Recalls())
         self.groups: list[Group] = []
         for account in known:
             self.accounts.learn(account, NEVER_SEEN)
 
-    def send(self, *sent: Sent, member: int = 0, epoch: int = 1, route: bytes = ROUTE) -> Reply:
+    def send(
+        self,
+        *sent: Sent,
+        member: int = 0,
+        epoch: int = 1,
+        route: bytes = ROUTE,
+        log_epoch: int = LOG_EPOCH,
+    ) -> Reply:
         batch = Batch(member, epoch, [event for event, _ in sent], [frame for _, frame in sent])
+        batch.log_epoch = log_epoch
         if self.sequencer.admit(route, batch):
             self._run(self.sequencer.take(route, batch))
         return self.cut(route)
@@ -328,6 +337,16 @@ def test_what_waited_for_an_outlived_process_is_left_to_its_successor() -> None:
     assert replies[b"new"].logged == [1]
 
 
+@pytest.mark.parametrize("log_epoch", [0, LOG_EPOCH - 1])
+def test_what_was_sent_to_a_predecessor_is_answered_but_not_taken(log_epoch: int) -> None:
+    # What was sent before it may be lost, and would come again behind it.
+    desk = Desk(DID)
+    desk.send(judged(2, kind=Kind.IDENTITY, after=NEVER_SEEN), log_epoch=log_epoch)
+    assert desk.groups[-1].replies == {ROUTE: Reply(0, 0)}
+    again = [judged(n, kind=Kind.IDENTITY, after=NEVER_SEEN) for n in (1, 2)]
+    assert desk.send(*again).logged == [1, 2]
+
+
 def test_an_empty_batch_is_a_greeting_and_is_answered() -> None:
     desk = Desk()
     desk.send()
@@ -367,4 +386,4 @@ def test_a_batch_whose_frames_do_not_match_its_events_is_our_own_fault() -> None
     desk = Desk(DID)
     event, frame = judged(1)
     with pytest.raises(ValueError, match="zip"):
-        list(desk.sequencer.take(ROUTE, Batch(0, 1, [event], [frame, frame])))
+        list(desk.sequencer.take(ROUTE, Batch(0, 1, [event], [frame, frame], [], [], LOG_EPOCH)))

@@ -116,16 +116,22 @@ def test_a_restart_goes_on_and_knows_what_was_logged(place: Relay) -> None:
     assert place.logged() == [(1, 1, 1), (2, 1, 2), (3, 1, 3)]
 
 
-def test_an_ingest_that_outlives_persist_is_answered_by_the_next_one(place: Relay) -> None:
+def test_an_ingest_that_outlives_persist_sends_again_in_order_to_the_next_one(
+    place: Relay,
+) -> None:
     with closing(Ingest(place.config)) as ingest:
-        ingest.send(judged(1))
         with place.persist():
-            assert ingest.answers({1}).log_epoch == 1
-        # Queued while nobody is there.
-        ingest.send(judged(2, account=did(2)))
+            assert ingest.ask(judged(1)).log_epoch == 1
+        # Queued while nobody is there, and perhaps behind something that was lost.
+        ingest.send(judged(3, account=did(2)))
         with place.persist():
-            reply = ingest.answers({2})
-            assert (reply.logged, reply.log_epoch) == ([2], 2)
+            reply = ingest.reply()
+            assert reply is not None
+            assert (reply.logged, reply.log_epoch) == ([], 2)
+            again = [judged(number, account=did(2), kind=Kind.IDENTITY, after=NEVER_SEEN)
+                     for number in (2, 3)]  # fmt: skip
+            assert ingest.ask(*again).logged == [2, 3]
+    assert [upstream for _, _, upstream in place.logged()] == [1, 2, 3]
 
 
 def test_the_view_follows_the_log_with_states_cursors_and_observations(place: Relay) -> None:
