@@ -36,7 +36,7 @@ def test_every_test_that_a_page_names_exists(page: Path) -> None:
 def test_every_module_and_page_that_is_named_exists(page: Path) -> None:
     text = page.read_text()
     modules = re.findall(r"\b((?:ingest|persist|broadcast|common|tests)/[\w/]+\.\w+)", text)
-    pages = [target for target in re.findall(r"\]\(([\w/.-]+\.md)\)", text)]
+    pages = re.findall(r"\]\(([\w/.-]+\.md)\)", text)
     assert [name for name in modules if not (ROOT / name).exists()] == []
     assert [name for name in pages if not (page.parent / name).exists()] == []
 
