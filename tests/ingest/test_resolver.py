@@ -187,13 +187,13 @@ def test_while_the_directory_fails_events_are_held_and_then_go_on_in_order(
                 resolver_limits=ResolverLimits(
                     request_s=0.2, retry_first_s=0.05, retry_longest_s=0.1
                 ),
-                did_held_bytes=1000, host_held_bytes=10_000, held_s=0.2, hopeless_s=0.2,
+                did_held_bytes=1000, host_held_bytes=10_000, held_s=0.2, hopeless_s=1.0,
             ) as worker:  # fmt: skip
                 for _ in range(3):
                     for account in network.accounts:
                         network.commit(account)
                 await until(lambda: worker.pipeline.held == 36)
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(1.5)
                 assert worker.reasons() == {}
                 assert persist.log == []
                 assert worker.conserved()
@@ -238,7 +238,7 @@ def test_one_did_that_fails_costs_its_own_oldest_events_only(
                 ingest(
                     persist, [host.url for host in network.hosts], network.plc_url,
                     resolver_limits=ResolverLimits(request_s=0.3, retry_first_s=0.05),
-                    did_held_bytes=20_000, hopeless_s=0.0,
+                    did_held_bytes=5_000, hopeless_s=0.0,
                 ) as worker,
                 LagMeter() as lag,
             ):  # fmt: skip
