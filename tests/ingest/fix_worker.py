@@ -93,7 +93,6 @@ async def ingest(
     allow_insecure: bool = True,
     cursor: int | None = 0,
     named: tuple[str, ...] = (),
-    hostnames: dict[str, str] | None = None,
     **changed: Any,
 ) -> AsyncIterator[CountingWorker]:
     """A running worker that reads `hosts` from `cursor`; drained at the end.

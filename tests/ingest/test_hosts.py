@@ -1,0 +1,128 @@
+"""Which hosts are read: the table, the settings, another relay's list, and the shares."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import psycopg
+import pytest
+from aiohttp import web
+
+from common.sharding import SHARD_COUNT
+from ingest.fetch import Fetcher, FetchError
+from ingest.hosts import HostRow, HostTable, list_hosts, ours, seed
+from ingest.target import Target
+from tests.fix_loop import LoopRun
+from tests.ingest.fix_worker import MemoryTable
+
+SCHEMA = """
+CREATE TABLE host (
+    id serial PRIMARY KEY, hostname text NOT NULL UNIQUE, tls boolean NOT NULL DEFAULT true,
+    wanted text NOT NULL DEFAULT 'active', observed text NOT NULL DEFAULT 'idle',
+    generation integer NOT NULL DEFAULT 1, cursor bigint, account_limit integer NOT NULL
+)
+"""
+
+
+def test_the_table_gives_what_is_wanted_and_keeps_what_is_there(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(SCHEMA)
+        table = HostTable(lambda: postgres_url)
+        assert table.is_empty()
+        targets = [Target("a.example", tls=True), Target("localhost:1", tls=False)]
+        assert table.add(targets, 0, 7) == 2
+        connection.execute("UPDATE host SET cursor = 99, generation = 3 WHERE hostname='a.example'")
+        assert table.add([*targets, Target("b.example", tls=True)], None, 100) == 1
+        connection.execute("UPDATE host SET wanted = 'banned' WHERE hostname = 'localhost:1'")
+        assert [row[1:] for row in table.wanted()] == [
+            ("a.example", True, 3, 99), ("b.example", True, 1, None),
+        ]  # fmt: skip
+        assert not table.is_empty()
+        table.close()
+
+
+def test_a_table_that_is_away_is_asked_again(postgres_url: str) -> None:
+    table = HostTable(lambda: postgres_url)
+    for _ in range(2):
+        with pytest.raises(psycopg.Error):
+            table.wanted()  # there is no schema yet
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(SCHEMA)
+    assert table.wanted() == []
+    table.close()
+    nowhere = HostTable(lambda: "postgresql://nobody@localhost:1/none")
+    with pytest.raises(psycopg.Error):
+        nowhere.is_empty()
+
+
+def test_every_host_is_read_by_one_process() -> None:
+    rows = [HostRow(n, f"pds{n}.example", True, 1, None) for n in range(300)]
+    assert {row.shard for row in rows} <= set(range(SHARD_COUNT))
+    shares = [ours(rows, member, 3) for member in range(3)]
+    assert sorted(row.id for share in shares for row in share) == list(range(300))
+    assert all(len(share) > 60 for share in shares)
+
+
+PAGES = {
+    "": {"cursor": "2", "hosts": [{"hostname": "a.example", "status": "active"},
+                                  {"hostname": "b.example", "status": "banned"}]},
+    "2": {"cursor": "3", "hosts": [{"hostname": "c.example"}, {"hostname": "http://bad host"}]},
+    "3": {"hosts": [{"hostname": "d.example", "status": "offline"},
+                    {"hostname": "127.0.0.1", "status": "idle"}]},
+}  # fmt: skip
+
+
+def test_another_relays_hosts_are_taken_over_once_and_read_live(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        broken = False
+
+        async def answer(request: web.Request) -> web.Response:
+            body = "<html>" if broken else json.dumps(PAGES[request.query.get("cursor", "")])
+            return web.Response(text=body, content_type="application/json")
+
+        app = web.Application()
+        app.router.add_get("/xrpc/com.atproto.sync.listHosts", answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            async with Fetcher(allow_insecure=False) as fetcher:
+                names = await list_hosts(fetcher, url)
+                assert names == ["a.example", "c.example", "http://bad host", "127.0.0.1"]
+                table = MemoryTable()
+                await asyncio.wait_for(_seed(table, fetcher, (), url), 10)
+                assert [(row.hostname, row.cursor) for row in table.rows] == [
+                    ("a.example", None), ("c.example", None),
+                ]  # fmt: skip
+                await _seed(table, fetcher, (), url)
+                assert len(table.rows) == 2
+                broken = True
+                with pytest.raises(FetchError):
+                    await list_hosts(fetcher, url)
+        finally:
+            await runner.cleanup()
+
+    loop_run(story())
+
+
+def test_named_hosts_are_read_from_their_beginning_and_no_list_is_asked(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        async with Fetcher(allow_insecure=False) as fetcher:
+            table = MemoryTable()
+            named = ("pds.example", "http://localhost:2583", "http://pds.example", "::")
+            await _seed(table, fetcher, named, "http://localhost:1")
+            assert [(row.hostname, row.tls, row.cursor) for row in table.rows] == [
+                ("pds.example", True, 0), ("localhost:2583", False, 0),
+            ]  # fmt: skip
+
+    loop_run(story())
+
+
+async def _seed(
+    table: MemoryTable, fetcher: Fetcher, named: tuple[str, ...], relay_url: str
+) -> None:
+    await seed(
+        table, fetcher, named=named, relay_url=relay_url, allow_insecure=False, account_limit=100
+    )
