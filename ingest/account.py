@@ -2,7 +2,8 @@
 
     state      the newest that we know of; persist owns the truth and corrects it
     identity   what its DID document said, and when that was asked
-    waiting    its events that wait: for a document, behind one that waits, or to be judged again
+    queues     its events that wait, apart for each host: for a document, behind one that waits, or
+               to be judged again; a host that has no say over the account delays only itself
     recalled   what persist sent back, until all that is in flight has been answered
 
 An account with nothing under way may be forgotten at any time. No I/O, no clock.
@@ -76,17 +77,28 @@ class Pending:
         self.judged: Judged | None = None
 
 
+class Queue:
+    """Events of one account from one host that wait, oldest first. held_bytes: of their frames."""
+
+    __slots__ = ("events", "held_bytes")
+
+    def __init__(self) -> None:
+        self.events: deque[Pending] = deque()
+        self.held_bytes = 0
+
+
 class Account:
     """One DID. See the module's docstring.
 
     asked_s: when the question was asked that `identity` answers, Unix seconds; 0 before any.
     tried_s: when a question was last begun. asking: a look-up is under way. failing_s: since when it
     could not be told, Unix seconds; 0 when it could. recall: see common.envelope.Judged.
+    queues: by number of the host; none is empty.
     """
 
     __slots__ = (
-        "asked_s", "asking", "did", "failing_s", "held_bytes", "identity", "in_flight", "recall",
-        "recalled", "state", "tried_s", "waiting",
+        "asked_s", "asking", "did", "failing_s", "identity", "in_flight", "queues", "recall",
+        "recalled", "state", "tried_s",
     )  # fmt: skip
 
     def __init__(self, did: str) -> None:
@@ -100,13 +112,12 @@ class Account:
         self.recall = 0
         self.in_flight = 0
         self.recalled: list[Pending] = []
-        self.waiting: deque[Pending] = deque()
-        self.held_bytes = 0
+        self.queues: dict[int, Queue] = {}
 
     @property
     def idle(self) -> bool:
         """Whether nothing of it is under way."""
-        return not (self.in_flight or self.waiting or self.recalled or self.asking)
+        return not (self.in_flight or self.queues or self.recalled or self.asking)
 
 
 class Accounts:

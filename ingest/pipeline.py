@@ -6,8 +6,9 @@
                           ▼          ▼ │       ▼ │
                        dropped     waiting    in flight
 
-Per DID strictly in order, across DIDs freely: an event that must wait makes only the later ones of
-its DID wait. Every event ends in `_finish`, once, as forwarded or as dropped with a reason.
+Per DID and host strictly in order, otherwise freely: an event that must wait makes only the later
+ones of its DID from its host wait. Between two hosts of one DID persist decides, by the state that
+each verdict names. Every event ends in `_finish`, once, as forwarded or as dropped with a reason.
 
 No I/O and no clock: time is handed in, questions and verdicts go out through two callbacks.
 """
@@ -21,7 +22,7 @@ from typing import Final
 from common.envelope import AccountState, HostCursor, Judged, Kind, base_of
 from common.event import Event, Info, StreamError, decode
 from common.verdict import Drop, DropReason
-from ingest.account import Account, Accounts, Feed, Pending
+from ingest.account import Account, Accounts, Feed, Pending, Queue
 from ingest.config import Limits
 from ingest.judge import Accept, Known, NeedFreshIdentity, judge, judge_early
 
@@ -118,7 +119,11 @@ class Pipeline:
             size = len(raw)
             feed.unfinished_bytes += size
             self.unfinished_bytes += size
-            if account.waiting or account.recalled or not self._settled(pending, now_s):
+            if (
+                account.recalled
+                or feed.source.host in account.queues
+                or not self._settled(pending, now_s)
+            ):
                 self._hold(pending, now_s)
             return None
         if isinstance(decoded, Drop):
@@ -203,14 +208,14 @@ class Pipeline:
             self._ask(account.did, delay_s)
 
     def _hold(self, pending: Pending, now_s: float) -> None:
-        """Have an event wait at the end of its account's queue."""
+        """Have an event wait behind those of its account from its host."""
         account, feed = pending.account, pending.feed
-        account.waiting.append(pending)
-        self._note_held(pending, 1)
-        while account.held_bytes > self._limits.did_held_bytes and len(account.waiting) > 1:
+        queue = self._wait(pending)
+        queue.events.append(pending)
+        while queue.held_bytes > self._limits.did_held_bytes and len(queue.events) > 1:
             if not self._is_hopeless(account, now_s):
                 break
-            self._give_up(account.waiting[0])
+            self._give_up(queue.events[0])
         while feed.held_bytes > self._limits.host_held_bytes and len(feed.held) > 1:
             oldest = next(iter(feed.held))
             if not self._is_hopeless(oldest.account, now_s):
@@ -225,32 +230,44 @@ class Pipeline:
             and self._may_give_up(account.did, now_s)
         )
 
-    def _note_held(self, pending: Pending, count: int) -> None:
-        size = len(pending.event.raw) * count
-        pending.account.held_bytes += size
-        pending.feed.held_bytes += size
-        self.held += count
-        if count > 0:
-            pending.feed.held[pending] = None
-        else:
-            del pending.feed.held[pending]
+    def _wait(self, pending: Pending) -> Queue:
+        """Count an event as held → the queue that it has to be put in."""
+        queues, feed, size = pending.account.queues, pending.feed, len(pending.event.raw)
+        queue = queues.get(feed.source.host)
+        if queue is None:
+            queue = queues[feed.source.host] = Queue()
+        queue.held_bytes += size
+        feed.held_bytes += size
+        feed.held[pending] = None
+        self.held += 1
+        return queue
+
+    def _wait_no_more(self, pending: Pending) -> None:
+        queues, feed, size = pending.account.queues, pending.feed, len(pending.event.raw)
+        queue = queues[feed.source.host]
+        # Nearly always the first.
+        queue.events.remove(pending)
+        if not queue.events:
+            del queues[feed.source.host]
+        queue.held_bytes -= size
+        feed.held_bytes -= size
+        del feed.held[pending]
+        self.held -= 1
 
     def _give_up(self, pending: Pending) -> None:
         """Drop a waiting event whose document does not come."""
-        pending.account.waiting.remove(pending)
-        self._note_held(pending, -1)
+        self._wait_no_more(pending)
         reason = DropReason.IDENTITY_UNRESOLVED
         self._finish_dropped(pending, Drop(reason, "waited too long", pending.event.seq))
 
     def _judge_waiting(self, account: Account, now_s: float) -> None:
-        """Judge what waits, in order, until one has to go on waiting."""
-        waiting = account.waiting
-        while waiting and not account.recalled:
-            pending = waiting[0]
-            if not self._settled(pending, now_s):
-                return
-            waiting.popleft()
-            self._note_held(pending, -1)
+        """Judge what waits, in each host's order, until one has to go on waiting."""
+        for queue in list(account.queues.values()):
+            while queue.events and not account.recalled:
+                pending = queue.events[0]
+                if not self._settled(pending, now_s):
+                    break
+                self._wait_no_more(pending)
 
     # --- from the resolver ---
 
@@ -273,7 +290,7 @@ class Pipeline:
         account = self._accounts.find(did)
         if account is None:
             return False
-        if not account.waiting:
+        if not account.queues:
             account.asking = False
         return account.asking
 
@@ -283,12 +300,13 @@ class Pipeline:
         if account is None:
             return
         account.failing_s = account.failing_s or now_s
-        while (
-            account.waiting
-            and now_s - account.waiting[0].received_s > self._limits.held_s
-            and self._is_hopeless(account, now_s)
-        ):
-            self._give_up(account.waiting[0])
+        for queue in list(account.queues.values()):
+            while (
+                queue.events
+                and now_s - queue.events[0].received_s > self._limits.held_s
+                and self._is_hopeless(account, now_s)
+            ):
+                self._give_up(queue.events[0])
 
     # --- to and from persist ---
 
@@ -369,8 +387,7 @@ class Pipeline:
         recalled = sorted(account.recalled, key=_position_of, reverse=True)
         account.recalled = []
         for pending in recalled:
-            account.waiting.appendleft(pending)
-            self._note_held(pending, 1)
+            self._wait(pending).events.appendleft(pending)
         self._judge_waiting(account, now_s)
 
     # --- the end of an event ---

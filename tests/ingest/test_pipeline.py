@@ -276,6 +276,67 @@ def test_an_old_document_is_used_while_it_is_looked_up_again() -> None:
     assert len(story.asked) == 1
 
 
+# --- two hosts and one account ---
+
+
+def test_a_stranger_delays_only_its_own_events_of_an_account() -> None:
+    story = Story(refresh_s=2.0)
+    stranger = Feed(NEW_PDS, 1, 6, 0)
+    story.take(commit(1, 1))
+    story.resolve()
+    seq = 1
+    for round_ in range(5):
+        story.take(
+            commit(2 * round_ + 1, 100), account(2 * round_ + 2, active=False), feed=stranger
+        )
+        for _ in range(3):
+            seq += 1
+            story.take(commit(seq, seq))
+        assert story.seqs() == list(range(1, seq + 1)), "the account's own host had to wait"
+        story.now_s += 2.0
+        story.resolve()
+    assert {judged.host for judged, _raw in story.sent} == {PDS.host}
+    assert story.reasons() == [DropReason.HOST_NOT_AUTHORITATIVE] * 10
+    # No more look-ups than for one.
+    assert len(story.asked) == 6
+
+
+def test_a_stranger_fills_only_its_own_bound_of_an_account_that_fails() -> None:
+    size = len(commit(1, 1))
+    story = Story(did_held_bytes=size * 3, hopeless_s=0.0)
+    stranger = Feed(NEW_PDS, 1, 6, 0)
+    story.take(commit(1, 1), commit(2, 2))
+    story.take(commit(1, 1), feed=stranger)
+    unresolved(story)
+    story.take(*(commit(n, n) for n in range(2, 9)), feed=stranger)
+    assert [seq for _did, _reason, seq in story.drops] == [1, 2, 3, 4, 5]
+    story.resolve()
+    assert [(judged.host, judged.upstream_seq) for judged, _raw in story.sent] == [(1, 1), (1, 2)]
+
+
+def test_what_comes_back_of_two_hosts_keeps_the_order_of_each() -> None:
+    story = Story()
+    new = Feed(NEW_PDS, 1, 6, 0)
+    story.take(commit(1, 1))
+    story.resolve()
+    story.take(commit(2, 2), identity(3))
+    story.take(identity(1), identity(2), feed=new)
+    story.now_s += 2.0
+    story.resolve()
+    assert len(story.sent) == 5
+    newest = AccountState(tid_text(1 << 9), cid(b"d"), cid(b"c"), True, None, 1)
+    story.pipeline.back([(judged.position, newest) for judged, _raw in story.sent], story.now_s)
+    again = [(judged.host, judged.upstream_seq) for judged, _raw in story.sent[5:]]
+    assert sorted(again) == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]
+    for host in (1, 2):
+        seqs = [seq for of, seq in again if of == host]
+        assert seqs == sorted(seqs)
+    positions = [judged.position for judged, _raw in story.sent[5:]]
+    assert positions == sorted(positions)
+    assert {judged.recall for judged, _raw in story.sent[5:]} == {1}
+    assert story.pipeline.held == 0
+
+
 # --- what cannot be told ---
 
 
@@ -458,8 +519,8 @@ def test_progress_is_told_to_the_hosts_back_off() -> None:
 
 
 def test_random_stories_keep_order_and_lose_nothing() -> None:
-    """Documents, answers, returns and restarts in any order: each DID's events leave in order,
-    each event has one fate, and the cursor ends at the last one."""
+    """Documents, answers, returns and restarts in any order: each DID's events leave in the order
+    of each host, each event has one fate, and the cursor ends at the last one."""
     for seed in range(60):
         rng = Random(seed)
         story = Story(refresh_s=0.0)
@@ -467,18 +528,21 @@ def test_random_stories_keep_order_and_lose_nothing() -> None:
         logged: list[Judged] = []
         recalls: dict[str, int] = {}
         answered = 0
-        seq = 0
+        feeds = [story.feed, Feed(NEW_PDS, 1, 6, 0)]
+        seqs = [0, 0]
         revs = [0] * 4
         for _ in range(150):
             choice = rng.random()
             if choice < 0.45:
-                seq += 1
+                feed = rng.choice(feeds)
+                seqs[feed is not story.feed] += 1
+                seq = seqs[feed is not story.feed]
                 who = rng.randrange(4)
                 revs[who] += rng.choice([0, 1, 1, 1])
                 raw = rng.choice(
                     [commit(seq, revs[who] + 1, did_of(who)), identity(seq, did_of(who))]
                 )
-                story.take(raw)
+                story.take(raw, feed=feed)
             elif choice < 0.7 and story.asked:
                 did, _delay = story.asked.pop(rng.randrange(len(story.asked)))
                 if rng.random() < 0.3:
@@ -496,12 +560,13 @@ def test_random_stories_keep_order_and_lose_nothing() -> None:
             answered = persist_answers(story, answered, truth, logged, recalls, rng)
         assert story.pipeline.held == story.pipeline.in_flight == 0
         for who in range(4):
-            seqs = [j.upstream_seq for j in logged if j.did == did_of(who)]
-            assert seqs == sorted(set(seqs))
+            for host in (PDS.host, NEW_PDS.host):
+                came = [j.upstream_seq for j in logged if (j.did, j.host) == (did_of(who), host)]
+                assert came == sorted(set(came))
         counts = story.pipeline.counts
         fates = sum(counts.forwarded.values()) + sum(counts.dropped.values())
-        assert sum(counts.received.values()) == fates == seq
-        assert story.feed.upstream.finished_seq == seq
+        assert sum(counts.received.values()) == fates == sum(seqs)
+        assert [feed.upstream.finished_seq for feed in feeds] == seqs
         assert story.pipeline.unfinished_bytes == 0
         assert story.pipeline.in_flight_bytes == 0
 
