@@ -217,10 +217,11 @@ def _op(raw_op: object) -> Op | None:
     if action == "create":
         if type(cid) is not bytes or "prev" in raw_op:
             return None
-    elif action == "update" or action == "delete":
-        if (cid is not None) if action == "delete" else (type(cid) is not bytes):
+    elif action == "update":
+        if type(cid) is not bytes or (type(prev) is not bytes and "prev" in raw_op):
             return None
-        if type(prev) is not bytes and "prev" in raw_op:
+    elif action == "delete":
+        if cid is not None or (type(prev) is not bytes and "prev" in raw_op):
             return None
     else:
         return None

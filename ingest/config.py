@@ -33,6 +33,8 @@ class Limits:
         by then it shows whether the directory fails for others too.
     held_s: how long an event may wait for a document that only its DID is missing.
     turn_s: how long messages are judged before the loop gets its turn.
+    pace_s: a turn begins so long after the last one, so that what arrived meanwhile shares it;
+        after a longer silence at once.
     batch_s, batch_events, batch_bytes: a batch to persist closes at whichever comes first.
     in_flight_bytes: sent to persist and unanswered; beyond it, nothing is judged.
     silent_s: so long without a reply, and persist is told to be away.
@@ -54,6 +56,7 @@ class Limits:
     hopeless_s: float = 15.0
     held_s: float = 600.0
     turn_s: float = 0.005
+    pace_s: float = 0.005
     batch_s: float = 0.003
     batch_events: int = 64
     batch_bytes: int = 500_000

@@ -128,6 +128,7 @@ class Worker:
                     self.pipeline,
                     self._limits,
                     again=self._take_soon,
+                    done=self._turn_done,
                     unix_s=time.time,
                     spent_s=time.perf_counter,
                 )
@@ -161,8 +162,14 @@ class Worker:
     def _room(self) -> None:
         self.turns.room()
 
-    def _take_soon(self) -> None:
-        self._loop.call_soon(self.turns.take)
+    def _take_soon(self, after_s: float) -> None:
+        if after_s > 0:
+            self._loop.call_later(after_s, self.turns.take)
+        else:
+            self._loop.call_soon(self.turns.take)
+
+    def _turn_done(self) -> None:
+        self.outlet.flush()
 
     async def _work(self, fetcher: Fetcher, stopping: asyncio.Event) -> None:
         self._ready()
