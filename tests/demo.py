@@ -151,7 +151,7 @@ async def every_kind(network: Network) -> None:
         change()
     network.commit(writes=5)
     mover = next(a for a in network.accounts if a.active and not a.resting and not a.moving)
-    await network.migrate(mover, (mover.host + 1) % HOSTS)
+    await network.migrate(mover, (mover.host - 1) % HOSTS)
     await network.new_key(network.any_account(settled=True))
     await network.deactivate(network.any_account(settled=True))
     for name in INVALID:

@@ -171,7 +171,8 @@ class Load:
             case "new_key":
                 self._later(network.new_key(account))
             case "migrate":
-                to = (account.host + 1) % len(network.hosts)
+                # Not to the host that `say_invalid` lets forge: what it said would come true.
+                to = (account.host - 1) % len(network.hosts)
                 if to != account.host and not account.moving and not account.tied:
                     self._later(network.migrate(account, to))
             case _:
