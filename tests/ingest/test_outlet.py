@@ -119,6 +119,33 @@ def test_while_persist_is_away_reading_stops_at_the_bound_and_goes_on_after(
     loop_run(story())
 
 
+def test_no_more_than_the_bound_is_sent_to_a_persist_that_does_not_answer(
+    loop_run: LoopRun,
+) -> None:
+    async def story() -> None:
+        async with Network(SMALL) as network, FakePersist() as persist:
+            async with ingest(
+                persist, urls(network), network.plc_url, in_flight_bytes=30_000
+            ) as worker:
+                for account in network.accounts:
+                    network.commit(account)
+                await until(lambda: len(persist.log) == 6 and idle(worker))
+                persist.hold_answers = True
+                for _ in range(20):
+                    for account in network.accounts:
+                        network.commit(account)
+                largest = max(len(m) for host in network.hosts for m in host.messages)
+                await until(network.caught_up)
+                await asyncio.sleep(0.3)
+                assert 30_000 < worker.pipeline.in_flight_bytes < 30_000 + 32 * largest
+                assert worker.pipeline.in_flight < 120
+                persist.answer()
+                await until(lambda: len(persist.log) == 126 and idle(worker))
+            assert compare(network.truth, persist.frames()).ok
+
+    loop_run(story())
+
+
 def test_what_came_back_is_judged_against_the_newer_state(loop_run: LoopRun) -> None:
     async def story() -> None:
         async with Network(SMALL) as network, FakePersist() as persist:
