@@ -17,8 +17,8 @@ class Config:
     log_dir: the segments. batches_endpoint, chunks_endpoint: ZeroMQ addresses.
     database_url: of PostgreSQL. replay_window_s: how long events are kept, in seconds.
     replay_bytes: how large the log may grow; None for FREE_SHARE of the disk.
-    group_s: a group is closed so long after its first event, in seconds: what every event may
-        wait so that many share one flush.
+    group_s: the distance of two groups, in seconds: what an event may wait so that many share one
+        flush. After a longer silence the first event waits for nothing.
     beat_s: an idle log writes an empty chunk so often, in seconds: silence means trouble.
     retain_every_s: how often segments are looked through for what has left the window.
     drain_quiet_s, drain_s: after SIGTERM batches are taken until none came for so long, at most

@@ -75,6 +75,7 @@ class Worker:
         self._writer: StoreThread
         self._last_us = 0
         self._group_ends_s: float | None = None
+        self._grouped_s = float("-inf")
         self._beat_due_s = 0.0
         self._retain_due_s = 0.0
         self._tick_due_s = 0.0
@@ -170,7 +171,8 @@ class Worker:
         group = self._sequencer.group
         if group.rows:
             if self._group_ends_s is None:
-                self._group_ends_s = now_s + self._config.group_s
+                # At once after a silence; else so that the groups keep their distance.
+                self._group_ends_s = max(now_s, self._grouped_s + self._config.group_s)
             if now_s >= self._group_ends_s:
                 self._commit()
         elif group.replies:
@@ -231,6 +233,7 @@ class Worker:
     def _commit(self) -> None:
         """Write the group, and only then say so, to whomever."""
         self._group_ends_s = None
+        self._grouped_s = time.monotonic()
         group = self._sequencer.cut()
         self._write(group)
         self._answer(group)
