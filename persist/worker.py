@@ -141,13 +141,16 @@ class Worker:
             Fault: the disk or a store thread has failed.
             Fenced: another writer has claimed the log.
         """
-        poller = zmq.Poller()
+        resting, poller = zmq.Poller(), zmq.Poller()
+        for each in (resting, poller):
+            each.register(self._finder.wakeup_fd, zmq.POLLIN)
+            each.register(self._writer.wakeup_fd, zmq.POLLIN)
+            each.register(wakeup_fd, zmq.POLLIN)
         poller.register(self._inlet.socket, zmq.POLLIN)
-        poller.register(self._finder.wakeup_fd, zmq.POLLIN)
-        poller.register(self._writer.wakeup_fd, zmq.POLLIN)
-        poller.register(wakeup_fd, zmq.POLLIN)
         while not self._stopping.is_set():
-            self._turn(poller)
+            # A group that is due later takes all that comes until then in one go: to be woken for
+            # each batch costs more than the batch.
+            self._turn(poller if self._group_ends_s is None else resting)
         poller.unregister(wakeup_fd)
         self._drain(poller)
 
@@ -165,9 +168,9 @@ class Worker:
         for thread in (self._finder, self._writer):
             if thread.wakeup_fd in ready:
                 self._take_answers(thread)
-        if self._inlet.socket in ready:
-            self._take_batches()
         now_s = time.monotonic()
+        if self._inlet.socket in ready or (self._group_ends_s or now_s + 1) <= now_s:
+            self._take_batches()
         group = self._sequencer.group
         if group.rows:
             if self._group_ends_s is None:
