@@ -92,7 +92,7 @@ class Account:
 
     asked_s: when the question was asked that `identity` answers, Unix seconds; 0 before any.
     tried_s: when a question was last begun. asking: a look-up is under way. failing_s: since when it
-    could not be told, Unix seconds; 0 when it could. recall: see common.envelope.Judged.
+    alone could not be told, Unix seconds; 0 when it could. recall: see common.envelope.Judged.
     queues: by number of the host; none is empty.
     """
 

@@ -299,11 +299,13 @@ class Pipeline:
         account = self._accounts.find(did)
         if account is None:
             return
-        account.failing_s = account.failing_s or now_s
+        if account.failing_s == 0 or not self._may_give_up(did, now_s):
+            # Time begins to count when the others get their answers; after an outage, from its end.
+            account.failing_s = now_s
         for queue in list(account.queues.values()):
             while (
                 queue.events
-                and now_s - queue.events[0].received_s > self._limits.held_s
+                and now_s - max(queue.events[0].received_s, account.failing_s) > self._limits.held_s
                 and self._is_hopeless(account, now_s)
             ):
                 self._give_up(queue.events[0])

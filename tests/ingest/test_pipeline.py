@@ -395,6 +395,22 @@ def test_when_the_directory_fails_nothing_is_dropped() -> None:
     assert story.feed.unfinished_bytes >= size * 19
 
 
+def test_the_last_to_fail_in_an_outage_loses_nothing_when_it_ends() -> None:
+    story = Story(held_s=600.0, hopeless_s=15.0)
+    story.hopeless = False
+    story.take(commit(1, 1))
+    for _ in range(100):
+        story.now_s += 10
+        unresolved(story)
+    # The others get their answers again; its own last question had no luck.
+    story.hopeless = True
+    story.now_s += 1
+    unresolved(story)
+    assert story.drops == []
+    story.resolve()
+    assert story.seqs() == [1]
+
+
 def test_many_dids_that_fail_lose_their_hosts_oldest_at_its_bound() -> None:
     size = len(commit(1, 1))
     story = Story(host_held_bytes=size * 4, hopeless_s=0.0)
@@ -408,9 +424,8 @@ def test_many_dids_that_fail_lose_their_hosts_oldest_at_its_bound() -> None:
 def test_an_event_does_not_wait_for_ever_for_a_did_that_fails_alone() -> None:
     story = Story(held_s=600.0, hopeless_s=15.0)
     story.take(commit(1, 1))
-    story.now_s += 580
     unresolved(story)
-    story.now_s += 19
+    story.now_s += 599
     unresolved(story)
     assert story.drops == []
     story.now_s += 2
