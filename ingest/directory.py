@@ -19,6 +19,8 @@ WINDOW_DIDS: Final = 64
 """How many of the newest outcomes count, one for each DID."""
 SUSPICIOUS_DIDS: Final = 4
 """So many different DIDs must have failed before the directory is suspected."""
+KNOWN_DIDS: Final = 3
+"""How many of the DIDs last found are remembered."""
 
 
 class Answer(Enum):
@@ -34,8 +36,11 @@ class Directory:
 
     def __init__(self) -> None:
         self._answers: OrderedDict[str, tuple[Answer, float]] = OrderedDict()
-        self.known_did: str | None = None
-        """The DID last found: if even this one is not found, the directory has lost its mind."""
+        self.known_dids: tuple[str, ...] = ()
+        """The DIDs last found, newest first: if not one of them is found any more, the directory
+        has lost its mind. One alone may have been deleted since."""
+        self._failed_s: float | None = None
+        """When it failed as a whole the last time."""
 
     def note(self, did: str, answer: Answer, now_s: float) -> None:
         """One question was answered."""
@@ -44,11 +49,23 @@ class Directory:
         if len(self._answers) > WINDOW_DIDS:
             self._answers.popitem(last=False)
         if answer is Answer.FOUND:
-            self.known_did = did
+            others = (known for known in self.known_dids if known != did)
+            self.known_dids = (did, *others)[:KNOWN_DIDS]
+        if self.fails(now_s):
+            self._failed_s = now_s
 
     def fails(self, now_s: float) -> bool:
         """Whether most of the newest questions about different DIDs got no answer at all."""
         return self._most(now_s, (Answer.FAILED,))
+
+    def has_failed_within(self, seconds: float, now_s: float) -> bool:
+        """Whether it fails now or did so lately.
+
+        When it comes back, some DIDs are found at once and others only when they are asked for
+        the next time: until then these are not alone, they are late.
+        """
+        lately = self._failed_s is not None and now_s - self._failed_s <= seconds
+        return lately or self.fails(now_s)
 
     def is_suspect(self, now_s: float) -> bool:
         """Whether most of them got no document: "not found" is then no verdict by itself."""

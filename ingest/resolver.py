@@ -99,7 +99,11 @@ class Resolver:
 
     def may_give_up(self, did: str, now_s: float) -> bool:
         """Whether a DID that cannot be resolved is alone in that; of a did:web it always is."""
-        return not did.startswith(PLC_METHOD) or not self._directory.fails(now_s)
+        if not did.startswith(PLC_METHOD):
+            return True
+        # Everybody's turn has come by then, twice.
+        recovery_s = 2 * (self._limits.retry_longest_s + self._limits.request_s)
+        return not self._directory.has_failed_within(recovery_s, now_s)
 
     def _later(self, did: str, delay_s: float) -> None:
         queue = self._plc if did.startswith(PLC_METHOD) else self._web
@@ -144,16 +148,20 @@ class Resolver:
             self._directory.note(did, Answer.FAILED, now_s)
         elif isinstance(outcome, NotFound):
             self._directory.note(did, Answer.NOT_FOUND, now_s)
-            if self._directory.is_suspect(now_s) and not await self._still_knows_one():
-                return Unavailable("the directory finds hardly anybody")
+            # It costs a second question, and a directory that has lost its mind drops nothing.
+            known = [other for other in self._directory.known_dids if other != did]
+            if (known or self._directory.is_suspect(now_s)) and not await self._finds_one_of(known):
+                return Unavailable("the directory no longer finds whom it found before")
         else:
             self._directory.note(did, Answer.FOUND, now_s)
         return outcome
 
-    async def _still_knows_one(self) -> bool:
-        """Whether the directory still finds a DID that it found before."""
-        known = self._directory.known_did
-        return known is not None and isinstance(await self._fetch(known), Identity | Broken)
+    async def _finds_one_of(self, known: list[str]) -> bool:
+        """Whether the directory still finds one of the DIDs that it found before."""
+        for did in known:
+            if isinstance(await self._fetch(did), Identity | Broken):
+                return True
+        return False
 
     async def _fetch(self, did: str) -> Outcome:
         url = document_url(did, self._plc_url, allow_insecure=self._allow_insecure)

@@ -41,9 +41,21 @@ def test_what_failed_long_ago_counts_no_longer() -> None:
     assert not directory.fails(WINDOW_S + 1)
 
 
-def test_the_did_last_found_is_remembered() -> None:
+def test_the_dids_last_found_are_remembered() -> None:
     directory = Directory()
-    assert directory.known_did is None
-    directory.note("did:plc:a", Answer.FOUND, 0.0)
-    directory.note("did:plc:b", Answer.NOT_FOUND, 0.0)
-    assert directory.known_did == "did:plc:a"
+    assert not directory.known_dids
+    for did in "abcda":
+        directory.note(did, Answer.FOUND, 0.0)
+    directory.note("e", Answer.NOT_FOUND, 0.0)
+    assert directory.known_dids == ("a", "d", "c")
+
+
+def test_who_is_not_found_yet_when_the_directory_is_back_is_late_and_not_alone() -> None:
+    directory = Directory()
+    answers(directory, Answer.FAILED, 10)
+    answers(directory, Answer.FOUND, 20)
+    assert not directory.fails(1.0)
+    assert directory.has_failed_within(5.0, 1.0)
+    directory.note("late", Answer.FAILED, 4.0)
+    assert directory.has_failed_within(5.0, 4.0)
+    assert not directory.has_failed_within(5.0, 40.0)
