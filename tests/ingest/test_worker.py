@@ -44,7 +44,13 @@ def test_a_whole_network_goes_through_without_loss_or_double(loop_run: LoopRun) 
             report = compare(network.truth, persist.frames())
             assert report.ok, report
             wanted = Counter(entry.drop for entry in network.truth.invalid)
-            assert wanted and worker.reasons() == wanted
+            given = worker.reasons()
+            # A foreign commit waits for a look at the document; its account may have moved on by
+            # then, and it is a replay as well.
+            either = (DropReason.HOST_NOT_AUTHORITATIVE, DropReason.REV_NOT_NEWER)
+            assert sum(given.pop(r, 0) for r in either) == sum(wanted.pop(r, 0) for r in either)
+            assert wanted
+            assert given == wanted
 
     loop_run(story())
 
