@@ -52,12 +52,22 @@ class Inlet:
         return route, decode_batch(parts)
 
     def send(self, route: bytes, reply: Reply) -> None:
-        """Send a reply, now or with the next one on its route."""
+        """Send a reply; with those that already wait for room on its route, if there are any."""
         if threading.get_ident() != self._owner:
             raise WrongThread("the inlet was used outside the thread that owns it")
-        earlier = self._unsent.pop(route, None)
+        earlier = self._unsent.get(route)
         if earlier is not None:
-            reply = _joined(earlier, reply)
+            _join(earlier, reply)
+            return
+        self._send(route, reply)
+
+    def send_again(self) -> None:
+        """Try the replies that found no room."""
+        for route, reply in list(self._unsent.items()):
+            del self._unsent[route]
+            self._send(route, reply)
+
+    def _send(self, route: bytes, reply: Reply) -> None:
         try:
             self.socket.send_multipart([route, *encode_reply(reply)], zmq.NOBLOCK)
         except zmq.Again:
@@ -67,22 +77,16 @@ class Inlet:
                 raise
             self.lost_replies += 1
 
-    def send_again(self) -> None:
-        """Try the replies that found no room."""
-        for route in list(self._unsent):
-            self.send(route, self._unsent.pop(route))
-
     def close(self) -> None:
         """Close the socket, once the last replies have left or a moment has passed."""
         self.socket.close(CLOSING_MS)
 
 
-def _joined(earlier: Reply, later: Reply) -> Reply:
-    return Reply(
-        later.log_epoch,
-        later.durable_seq,
-        earlier.logged + later.logged,
-        earlier.duplicate + later.duplicate,
-        earlier.back + later.back,
-        earlier.refused or later.refused,
-    )
+def _join(earlier: Reply, later: Reply) -> None:
+    """Make `earlier` say all of `later` too."""
+    earlier.log_epoch = later.log_epoch
+    earlier.durable_seq = later.durable_seq
+    earlier.logged += later.logged
+    earlier.duplicate += later.duplicate
+    earlier.back += later.back
+    earlier.refused = earlier.refused or later.refused

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -193,6 +195,48 @@ def test_nothing_stays_open(place: Relay) -> None:
     with place.persist():
         pass
     assert open_files() <= before
+
+
+def test_postgresql_is_never_ahead_of_the_log(place: Relay) -> None:
+    # A group that stays open for long, and a flush that is due meanwhile.
+    place.config = replace(place.config, group_s=0.8)
+    with place.persist(), closing(Ingest(place.config)) as ingest, place.reader() as reader:
+        ingest.send(judged(1))
+        ends_s = time.monotonic() + 10
+        while reader.durable_seq == 0:
+            assert time.monotonic() < ends_s
+            ingest.send()
+            # Read in this order: what is written now was durable before.
+            found = rows(place, "SELECT max(seq) FROM account")
+            assert not found[0][0] or reader.durable_seq == 1
+        eventually(lambda: applied_seq(place) == 1)
+
+
+def test_times_in_the_log_do_not_go_back_with_the_clock(
+    place: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        ingest.ask(judged(1))
+        monkeypatch.setattr("persist.worker.time.time_ns", lambda: 10**18)
+        ingest.ask(judged(2, account=did(2)))
+    with place.reader() as reader:
+        first, second = reader.read(1, 1 << 20)
+        assert second.time_us == first.time_us > 10**15
+
+
+def test_segments_that_left_the_window_go_while_it_runs(place: Relay) -> None:
+    place.config = replace(place.config, replay_bytes=1, retain_every_s=0.1)
+    with (
+        place.persist() as persist,
+        closing(Ingest(place.config)) as ingest,
+        place.reader() as reader,
+    ):
+        assert persist.worker
+        persist.worker._log._segment_bytes = 4096
+        for number in range(1, 11):
+            ingest.ask(judged(number, account=did(number), fill=3000))
+        eventually(lambda: reader.oldest_seq > 5)
+        assert reader.read(10, 1)[0].first_seq == 10
 
 
 # --- PostgreSQL away ---
