@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -141,18 +140,19 @@ class Relay:
         It is told to end when the thread that calls this ends, so that even a killed test run
         leaves no relay behind.
         """
-        prctl = ctypes.CDLL(None).prctl
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "common.command", "run"],
+                [
+                    sys.executable, "-m", "tests.tether",
+                    sys.executable, "-m", "common.command", "run",
+                ],
                 cwd=ROOT,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=lambda: prctl(1, signal.SIGTERM, 0, 0, 0),  # noqa: PLW1509 PR_SET_PDEATHSIG
-            )
+            )  # fmt: skip
 
     def start(self) -> Self:
         """Start it, and wait until it says that it can deliver."""
