@@ -15,6 +15,7 @@ import pytest
 from common.chunk import Chunk
 from common.envelope import NEVER_SEEN, HostCursor, HostObservation, Kind
 from common.process import Fault
+from persist.view import FLUSH_EVERY_S
 from tests.fix_net import eventually
 from tests.fix_postgres import Postgres
 from tests.persist.disks import FullDisk, RecordingDisk
@@ -198,18 +199,29 @@ def test_nothing_stays_open(place: Relay) -> None:
 
 
 def test_postgresql_is_never_ahead_of_the_log(place: Relay) -> None:
-    # A group that stays open for long, and a flush that is due meanwhile.
-    place.config = replace(place.config, group_s=0.8)
-    with place.persist(), closing(Ingest(place.config)) as ingest, place.reader() as reader:
-        ingest.send(judged(1))
+    # A flush that takes long ends while a group is open: the next one has to wait for the disk.
+    place.config = replace(place.config, group_s=2.5)
+    with (
+        place.persist(),
+        closing(Ingest(place.config)) as ingest,
+        place.reader() as reader,
+        psycopg.connect(place.config.database_url) as admin,
+    ):
+        ingest.send()
+        assert ingest.reply()
+        admin.execute("LOCK TABLE account IN SHARE ROW EXCLUSIVE MODE")
+        ends_s = time.monotonic() + FLUSH_EVERY_S + 0.1
+        assert ingest.ask(judged(1)).logged == [1]
+        ingest.send(judged(2, account=did(2)))
+        eventually(lambda: time.monotonic() > ends_s)
+        admin.rollback()
         ends_s = time.monotonic() + 10
-        while reader.durable_seq == 0:
+        while reader.durable_seq < 2:
             assert time.monotonic() < ends_s
-            ingest.send()
             # Read in this order: what is written now was durable before.
             found = rows(place, "SELECT max(seq) FROM account")
-            assert not found[0][0] or reader.durable_seq == 1
-        eventually(lambda: applied_seq(place) == 1)
+            assert found[0][0] != 2 or reader.durable_seq == 2
+        eventually(lambda: applied_seq(place) == 2)
 
 
 def test_times_in_the_log_do_not_go_back_with_the_clock(
