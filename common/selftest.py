@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,9 @@ def require(paths: Paths) -> None:
     Raises:
         Failed: the first thing that does not work.
     """
+    if sys.flags.optimize:
+        # A fault that an assertion would have shown spreads instead. Source: lesson 26.
+        raise Failed("Python runs without its assertions (-O, PYTHONOPTIMIZE): run it as it is")
     checks: tuple[tuple[str, Callable[[], None]], ...] = (
         ("writing and flushing a file in the data folder", lambda: flush_file(paths.data_dir)),
         ("resolving the name localhost", resolve),

@@ -12,6 +12,7 @@ import pytest
 
 from common import selftest
 from common.paths import Paths
+from tests.fix_net import free_port
 from tests.running.fleet import ROOT
 
 
@@ -60,6 +61,16 @@ def test_what_fails_is_refused_by_name(
 def test_a_folder_that_is_gone_is_refused_by_name(paths: Paths) -> None:
     paths.run_dir.rmdir()
     assert f"a private socket in {paths.run_dir}" in refused(paths)
+
+
+def test_a_python_without_its_assertions_is_refused_by_name(data_dir: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-O", "-m", "common.command", "run"],
+        cwd=ROOT, env={"STANDPIPE_DATA_DIR": str(data_dir), "STANDPIPE_BIND": f"127.0.0.1:{free_port()}"},
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "without its assertions" in done.stdout + done.stderr
 
 
 def test_no_certificates_to_trust_are_refused_by_name(paths: Paths, tmp_path: Path) -> None:
