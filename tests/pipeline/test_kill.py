@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -77,7 +80,9 @@ def test_kill_9_of_each_process_in_turn_loses_and_doubles_nothing(
     assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), 240.0))
 
 
-def test_all_processes_killed_at_once_lose_and_double_nothing(loop_run: Any) -> None:
+def test_all_processes_killed_at_once_lose_and_double_nothing(
+    loop_run: Any, request: pytest.FixtureRequest
+) -> None:
     async def story(relay: Relay, network: Network, _consumer: Consumer, _live: Delivered) -> None:
         for _ in range(3):
             old = {name: await asyncio.to_thread(relay.kill, name) for name in PROCESSES}
@@ -85,10 +90,52 @@ def test_all_processes_killed_at_once_lose_and_double_nothing(loop_run: Any) -> 
                 await asyncio.to_thread(relay.wait_replaced, name, pid)
             await flows(network)
 
-    assert_whole(*loop_run(under_load(story), 240.0))
+    loop = request.node.callspec.params["loop_run"]
+    assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), 240.0))
 
 
-def test_a_relay_that_is_stopped_and_started_goes_on_where_it_was(loop_run: Any) -> None:
+def test_a_persist_that_stands_still_or_has_no_room_loses_and_doubles_nothing(
+    loop_run: Any, request: pytest.FixtureRequest
+) -> None:
+    async def story(relay: Relay, network: Network, consumer: Consumer, _live: Delivered) -> None:
+        # What piles up shows at the stage before, and nowhere else.
+        await peaks(relay, "ingest-0", "ingest-1", "broadcast-0", "broadcast-1")
+        pid = await asyncio.to_thread(relay.kill, "persist", signal.SIGSTOP)
+        said = len(network.truth.entries)
+        while len(network.truth.entries) < said + RATE:
+            await asyncio.sleep(0.02)
+        before = await peaks(relay, "ingest-0", "ingest-1")
+        after = await peaks(relay, "broadcast-0", "broadcast-1")
+        os.kill(pid, signal.SIGCONT)
+        assert before["ingest_in_flight_bytes"] > RATE / 2 * 1000
+        assert after["chunks_pending"] == 0
+        await flows(network)
+        # A disk that takes no more of any file than a little beyond what it has.
+        (newest,) = sorted((relay.data / "log").glob("*.seg"))[-1:]
+        full = newest.stat().st_size + 10_000
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
+        await asyncio.to_thread(relay.wait_replaced, "persist", pid)
+        assert [line for line in relay.log_lines() if "cannot write the log" in line["msg"]]
+        await flows(network)
+        assert consumer.breaks == 0
+
+    loop = request.node.callspec.params["loop_run"]
+    assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), 240.0))
+
+
+async def peaks(relay: Relay, *names: str) -> Counter[str]:
+    """The most that each queue held in any of some processes since this was asked last."""
+    found: Counter[str] = Counter()
+    for name in names:
+        for key, value in (await asyncio.to_thread(relay.metrics, name)).items():
+            if key.startswith("standpipe_queue_high_water{"):
+                found[key.split('"')[1]] = max(found[key.split('"')[1]], int(value))
+    return found
+
+
+def test_a_relay_that_is_stopped_and_started_goes_on_where_it_was(
+    loop_run: Any, request: pytest.FixtureRequest
+) -> None:
     async def story(relay: Relay, network: Network, _consumer: Consumer, _live: Delivered) -> None:
         assert await asyncio.to_thread(relay.stop) == 0
         relay.spawn()
@@ -102,4 +149,5 @@ def test_a_relay_that_is_stopped_and_started_goes_on_where_it_was(loop_run: Any)
         await asyncio.to_thread(relay.wait_healthy)
         await flows(network)
 
-    assert_whole(*loop_run(under_load(story), 240.0))
+    loop = request.node.callspec.params["loop_run"]
+    assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), 240.0))
