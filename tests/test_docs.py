@@ -10,6 +10,8 @@ from typing import Final
 
 import pytest
 
+from common.verdict import DropReason
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -49,6 +51,23 @@ def test_every_invariant_has_a_test() -> None:
     lines = [line for line in text.splitlines() if re.match(r"\| \d+ \|", line)]
     assert [int(number) for number in rows] == list(range(1, 12))
     assert [line for line in lines if "::test_" not in line] == []
+
+
+def test_every_drop_reason_has_a_sentence_and_a_scenario() -> None:
+    text = (ROOT / "docs/drop-reasons.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| `(tests/[\w/]+\.py)::\w+` \|$", text, re.MULTILINE)
+    assert [reason for reason, _, _ in rows] == [reason.value for reason in DropReason]
+    assert [reason for reason, sentence, _ in rows if not sentence.endswith(".")] == []
+    # A scenario asks for its reason by name, or plays all that the simulated network can say.
+    said = (ROOT / "tests/simnet/invalid.py").read_text()
+    unasked = []
+    for reason, _, path in rows:
+        asked = (ROOT / path).read_text()
+        if "tests.simnet.invalid import" in asked:
+            asked += said
+        if f"DropReason.{DropReason(reason).name}" not in asked:
+            unasked.append((reason, path))
+    assert unasked == []
 
 
 def test_the_lock_names_no_host() -> None:
