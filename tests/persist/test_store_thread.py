@@ -54,22 +54,30 @@ def test_jobs_are_done_in_order_and_told(thread: StoreThread) -> None:
     assert thread.results() == []
 
 
-def test_lookups_that_piled_up_are_asked_at_once_and_in_parts(
+def test_a_long_lookup_is_asked_in_parts(
     thread: StoreThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("persist.store_thread.LOOKUP_DIDS", 2)
-    thread.ask(flush(1))
-    for number in range(7):
-        thread.ask(Lookup([did(number)]))
-    states: dict[str, object] = {}
-    results_seen = 0
-    while len(states) < 7:
-        for result in results(thread, 1):
-            if isinstance(result, Found):
-                states |= result.states
-                results_seen += 1
-    assert states == {did(n): STATES[1] if n == 1 else None for n in range(7)}
-    assert results_seen <= 7
+    for number in (1, 6):
+        thread.ask(flush(number))
+    thread.ask(Lookup([did(number) for number in range(7)]))
+    *_, found = results(thread, 3)
+    assert found == Found({did(n): STATES[n] if n in (1, 6) else None for n in range(7)})
+
+
+def test_lookups_that_piled_up_are_asked_at_once(own_postgres: Postgres) -> None:
+    prepare(own_postgres.url)
+    own_postgres.stop()
+    with closing(StoreThread(own_postgres.url, "test", 0)) as thread:
+        # The first one is in hand, the others wait behind it.
+        thread.ask(Lookup([did(0)]))
+        eventually(thread._jobs.empty)
+        for number in range(1, 8):
+            thread.ask(Lookup([did(number)]))
+        own_postgres.start()
+        first, others = results(thread, 2)
+    assert first == Found({did(0): None})
+    assert others == Found({did(number): None for number in range(1, 8)})
 
 
 def test_a_connection_that_is_cut_costs_no_job(thread: StoreThread, postgres_url: str) -> None:
