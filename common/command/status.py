@@ -46,6 +46,8 @@ def gather(paths: Paths, port: int) -> report.Relay:
     owner = locks.owner_of(paths.lock_file)
     states, problem = _processes(paths, owner)
     files = _run_files(paths.run_dir)
+    # The relay's own, which need not be the port that is set where this is typed.
+    port = next((file["port"] for file in files.values() if "port" in file), port)
     processes = []
     for state in states:
         name = state["name"]

@@ -71,6 +71,9 @@ def test_one_command_starts_a_relay_that_tells_of_itself(house: Fleet) -> None:
     names = {process["name"]: process for process in told["processes"]}
     assert sorted(names) == sorted([*STAGES, "postgres"])
     assert "standpipe_durable_seq" in names["persist"]["numbers"]
+    assert told["port"] == house.port
+    elsewhere = json.loads(status(house, "--json", STANDPIPE_BIND=":1").stdout)
+    assert elsewhere["port"] == house.port
     asked = status(house)
     assert asked.returncode == 0
     assert all(name in asked.stdout for name in names)
