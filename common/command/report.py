@@ -44,6 +44,8 @@ _SUMS: Final = {
 """What is shown, in this order, where a process has it."""
 _SPLIT: Final = {"dropped": "standpipe_dropped_total", "hosts": "standpipe_hosts"}
 """What is shown by label too."""
+_OF_THE_CONNECTION: Final = frozenset(("info", "error"))
+"""Kinds of received messages that are no events, and so are neither forwarded nor dropped."""
 
 
 @dataclass(slots=True)
@@ -138,12 +140,17 @@ def _told(numbers: Numbers | None) -> str:
     parts = []
     for word, metric in _SUMS.items():
         if metric in numbers:
-            parts.append(f"{word} {_short(sum(numbers[metric].values()))}")
+            parts.append(f"{word} {_short(_sum(numbers[metric]))}")
         if word in _SPLIT and (split := _split(numbers.get(metric, {}))):
             parts[-1] += f" ({split})"
     if split := _split(numbers.get(_SPLIT["hosts"], {})):
         parts.append(f"hosts: {split}")
     return " · ".join(parts)
+
+
+def _sum(values: dict[str, float]) -> float:
+    """Over all labels, but for what is no event."""
+    return sum(number for label, number in values.items() if label not in _OF_THE_CONNECTION)
 
 
 def _split(values: dict[str, float]) -> str:
@@ -155,7 +162,7 @@ def _split(values: dict[str, float]) -> str:
 def _sums(relay: Relay) -> str:
     def total(metric: str) -> float:
         return sum(
-            sum(process.numbers.get(metric, {}).values())
+            _sum(process.numbers.get(metric, {}))
             for process in relay.processes
             if process.numbers is not None
         )

@@ -6,7 +6,7 @@ from common.command import report
 from common.command.report import Numbers, Process, Relay
 
 INGEST: Numbers = {
-    "standpipe_received_total": {"commit": 90, "identity": 10},
+    "standpipe_received_total": {"commit": 90, "identity": 10, "info": 3, "error": 1},
     "standpipe_forwarded_total": {"commit": 70, "identity": 9},
     "standpipe_dropped_total": {"signature_invalid": 3, "car_malformed": 12, "field_invalid": 0},
     "standpipe_held": {"": 4},
