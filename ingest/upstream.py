@@ -9,51 +9,59 @@ Source: S-CUR-10, S-CUR-12, S-SEQ-01.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 
 
 class Entry:
-    """One number of a host's stream whose event is not finished yet."""
+    """One number of a host's stream whose event is not finished yet.
 
-    __slots__ = ("done", "seq")
+    before: the number that was begun before it, None for the first of a stream read live.
+    """
 
-    def __init__(self, seq: int) -> None:
+    __slots__ = ("before", "seq")
+
+    def __init__(self, seq: int, before: int | None) -> None:
         self.seq = seq
-        self.done = False
+        self.before = before
 
 
 class Upstream:
     """The numbers of one host's stream.
 
+    Only what is not finished is remembered, however long the first of it stays so.
     last_seq: the highest that was begun, None before any. finished_seq: everything up to it is
     finished; None when nothing is known.
     """
 
-    __slots__ = ("_open", "finished_seq", "last_seq")
+    __slots__ = ("_open", "last_seq")
 
     def __init__(self, cursor: int | None) -> None:
         """Args: cursor: everything up to it was finished in an earlier life; None: start live."""
         self.last_seq = cursor
-        self.finished_seq = cursor
-        self._open: deque[Entry] = deque()
+        self._open: OrderedDict[Entry, None] = OrderedDict()
 
     @property
     def unfinished(self) -> int:
-        """How many numbers have begun, from the first that is not finished on."""
+        """How many numbers have begun and are not finished."""
         return len(self._open)
+
+    @property
+    def finished_seq(self) -> int | None:
+        """See the class. What was begun before the first that is not finished, is finished."""
+        for entry in self._open:
+            return entry.before
+        return self.last_seq
 
     def begin(self, seq: int) -> Entry | None:
         """A message with this number has come; None when the numbers do not rise."""
-        if self.last_seq is not None and seq <= self.last_seq:
+        last = self.last_seq
+        if last is not None and seq <= last:
             return None
         self.last_seq = seq
-        entry = Entry(seq)
-        self._open.append(entry)
+        entry = Entry(seq, last)
+        self._open[entry] = None
         return entry
 
     def finish(self, entry: Entry) -> None:
         """The event of this number is on disk, or dropped and counted."""
-        entry.done = True
-        open_ = self._open
-        while open_ and open_[0].done:
-            self.finished_seq = open_.popleft().seq
+        del self._open[entry]

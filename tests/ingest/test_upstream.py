@@ -45,3 +45,17 @@ def test_a_stream_read_live_has_no_cursor_until_something_is_finished() -> None:
     assert upstream.finished_seq is None
     upstream.finish(entry)
     assert upstream.finished_seq == 1000
+
+
+def test_a_number_that_stays_unfinished_has_the_later_ones_take_no_room() -> None:
+    upstream = Upstream(0)
+    stuck = upstream.begin(1)
+    assert stuck is not None
+    for seq in range(2, 1000):
+        entry = upstream.begin(seq)
+        assert entry is not None
+        upstream.finish(entry)
+        assert upstream.unfinished == 1
+        assert upstream.finished_seq == 0
+    upstream.finish(stuck)
+    assert upstream.finished_seq == 999
