@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from common.envelope import NEVER_SEEN, AccountState, Judged
 from common.event import Event
+from ingest.config import EVENT_BYTES
 from ingest.judge import Known, Source
 from ingest.upstream import Entry, Upstream
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class Feed:
     """One host as the pipeline sees it.
 
-    shard: of the host. unfinished_bytes: frames taken from it and not finished.
+    shard: of the host. unfinished_bytes: taken from it and not finished.
     held: its events that wait, oldest first. backoff: told of progress.
     """
 
@@ -62,9 +63,10 @@ class Pending:
     """One event between its host and the log.
 
     received_s: when its last byte was read, Unix seconds. judged: as it was sent, None before.
+    size: what it takes in memory, in bytes.
     """
 
-    __slots__ = ("account", "entry", "event", "feed", "judged", "received_s")
+    __slots__ = ("account", "entry", "event", "feed", "judged", "received_s", "size")
 
     def __init__(
         self, event: Event, feed: Feed, entry: Entry, account: Account, received_s: float
@@ -74,11 +76,12 @@ class Pending:
         self.entry = entry
         self.account = account
         self.received_s = received_s
+        self.size = len(event.raw) + EVENT_BYTES
         self.judged: Judged | None = None
 
 
 class Queue:
-    """Events of one account from one host that wait, oldest first. held_bytes: of their frames."""
+    """Events of one account from one host that wait, oldest first. held_bytes: what they take."""
 
     __slots__ = ("events", "held_bytes")
 

@@ -10,6 +10,11 @@ from typing import Final
 
 USER_AGENT: Final = "standpipe (atproto-relay)"
 """Source: the reference relay's convention for finding loops (S-HTP-11)."""
+MESSAGE_BYTES: Final = 100
+"""What a message that waits for its turn takes in memory besides its content, in bytes."""
+EVENT_BYTES: Final = 2_000
+"""What an event takes in memory from its turn to its end besides its frame, in bytes: measured 2.2 kB
+where each is of another account. Without it, the small ones would be no match for any bound."""
 STREAM_PATH: Final = "/xrpc/com.atproto.sync.subscribeRepos"
 
 
@@ -22,6 +27,7 @@ class Limits:
     retry_first_s, retry_longest_s: back-off of one host, before jitter.
     retry_refused_s: after an error frame, or when the host is a relay: nothing will change soon.
     offline_failures: attempts without progress after which a host counts as offline.
+    All bounds of bytes count EVENT_BYTES for each event besides its frame.
     host_high_bytes, host_low_bytes: unfinished bytes of one host at which its socket is no longer
         read, and read again. 8 MB is a second of the busiest host, and one frame has 5 MB at most.
     process_high_bytes, process_low_bytes: the same for all hosts of a process together.

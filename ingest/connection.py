@@ -126,6 +126,10 @@ class Connection(asyncio.Protocol):
         if others:
             self._on_messages(others)
 
+    def pause_writing(self) -> None:
+        """All that we write is a request and answers to pings; a host reads them, or goes."""
+        self.fail("the host does not read our answers")
+
     def eof_received(self) -> None:
         """The host will send nothing more; the transport closes itself."""
         self._end("the host closed the connection")

@@ -116,9 +116,8 @@ class Pipeline:
                 return None
             account = self._accounts.get(decoded.did)
             pending = Pending(decoded, feed, entry, account, now_s)
-            size = len(raw)
-            feed.unfinished_bytes += size
-            self.unfinished_bytes += size
+            feed.unfinished_bytes += pending.size
+            self.unfinished_bytes += pending.size
             if (
                 account.recalled
                 or feed.source.host in account.queues
@@ -232,7 +231,7 @@ class Pipeline:
 
     def _wait(self, pending: Pending) -> Queue:
         """Count an event as held → the queue that it has to be put in."""
-        queues, feed, size = pending.account.queues, pending.feed, len(pending.event.raw)
+        queues, feed, size = pending.account.queues, pending.feed, pending.size
         queue = queues.get(feed.source.host)
         if queue is None:
             queue = queues[feed.source.host] = Queue()
@@ -243,7 +242,7 @@ class Pipeline:
         return queue
 
     def _wait_no_more(self, pending: Pending) -> None:
-        queues, feed, size = pending.account.queues, pending.feed, len(pending.event.raw)
+        queues, feed, size = pending.account.queues, pending.feed, pending.size
         queue = queues[feed.source.host]
         # Nearly always the first.
         queue.events.remove(pending)
@@ -335,7 +334,7 @@ class Pipeline:
         account.in_flight += 1
         pending.judged = judged
         self._in_flight[self._position] = pending
-        self.in_flight_bytes += len(event.raw)
+        self.in_flight_bytes += pending.size
         self._send(judged, event.raw)
 
     def logged(self, positions: list[int], now_s: float) -> None:
@@ -378,7 +377,7 @@ class Pipeline:
         pending = self._in_flight.pop(position, None)
         if pending is not None:
             pending.account.in_flight -= 1
-            self.in_flight_bytes -= len(pending.event.raw)
+            self.in_flight_bytes -= pending.size
         return pending
 
     def _judge_recalled(self, account: Account, now_s: float) -> None:
@@ -399,7 +398,7 @@ class Pipeline:
         self._finish(pending)
 
     def _finish(self, pending: Pending) -> None:
-        feed, size = pending.feed, len(pending.event.raw)
+        feed, size = pending.feed, pending.size
         feed.unfinished_bytes -= size
         self.unfinished_bytes -= size
         feed.upstream.finish(pending.entry)

@@ -17,6 +17,12 @@ _CONTINUATION: Final = 0
 _TEXT: Final = 1
 _BINARY: Final = 2
 
+FRAMES_AT_ONCE: Final = 4096
+"""A quarter of a megabyte, which is what one read of a socket brings at most, holds fewer frames of
+64 bytes, and no event is as short: whoever sends more only wants to keep us busy."""
+UNUSUAL_AT_ONCE: Final = 1024
+"""The same for control frames, texts and fragments, which cost several times as much."""
+
 
 class TextMessage(NamedTuple):
     """A text message; its content is of no interest."""
@@ -55,15 +61,18 @@ class Splitter:
         """Bytes of the current frame's payload that are thrown away as they come."""
         self._opcode = 0
         """Of the message whose fragments are being collected; 0 when none is."""
-        self._parts: list[bytes] = []
+        self._message = bytearray()
+        """Its fragments so far: joined, as empty ones without end must take no room."""
         self._size = 0
         self._over = False
         """The message being collected is over the limit."""
+        self._unusual_frames = 0
+        """Of the present call."""
 
     @property
     def buffered_bytes(self) -> int:
         """What is kept of messages that are not whole yet."""
-        return len(self._pending) + sum(map(len, self._parts))
+        return len(self._pending) + len(self._message)
 
     def feed(self, data: bytes) -> list[Message]:
         """Take what came from the socket → the messages that became whole.
@@ -71,6 +80,8 @@ class Splitter:
         Raises:
             ProtocolViolation: see there; messages before it are lost with the connection.
         """
+        frames = 0
+        self._unusual_frames = 0
         if self._pending:
             self._pending += data
             if len(self._pending) < self._need:
@@ -80,6 +91,9 @@ class Splitter:
         messages: list[Message] = []
         at, end = 0, len(data)
         while at < end:
+            frames += 1
+            if frames > FRAMES_AT_ONCE:
+                raise ProtocolViolation("frames too small for any event, and too many")
             if self._skip:
                 passed = min(self._skip, end - at)
                 self._skip -= passed
@@ -119,6 +133,9 @@ class Splitter:
         self, data: bytes, at: int, start: int, length: int, messages: list[Message]
     ) -> int:
         """Anything but a whole binary message of good size → where to go on, -1 to wait."""
+        self._unusual_frames += 1
+        if self._unusual_frames > UNUSUAL_AT_ONCE:
+            raise ProtocolViolation("a flood of control frames, texts or fragments")
         first = data[at]
         opcode, fin = first & 0x0F, bool(first & _FIN)
         if first & _RESERVED:
@@ -142,7 +159,7 @@ class Splitter:
                 return -1
             self._opcode = self._opcode or opcode
             self._size += length
-            self._parts.append(data[start:stop])
+            self._message += data[start:stop]
             if fin:
                 self._whole(messages)
             return stop
@@ -150,7 +167,7 @@ class Splitter:
         self._opcode = self._opcode or opcode
         self._over = True
         self._size += length
-        self._parts.clear()
+        self._message.clear()
         self._fin_follows = fin
         self._skip = length
         if not length:
@@ -169,14 +186,14 @@ class Splitter:
         if self._opcode == _TEXT:
             messages.append(TextMessage(self._size))
         else:
-            messages.append(b"".join(self._parts))
+            messages.append(bytes(self._message))
         self._reset()
 
     def _reset(self) -> None:
         self._opcode = 0
         self._size = 0
         self._over = False
-        self._parts = []
+        self._message = bytearray()
 
     def _keep(self, data: bytes, at: int, need: int) -> None:
         self._pending += data[at:] if at else data

@@ -27,7 +27,7 @@ from common.verdict import Drop, DropReason
 from ingest.account import Feed
 from ingest.addresses import is_public
 from ingest.backoff import Backoff
-from ingest.config import Limits
+from ingest.config import MESSAGE_BYTES, Limits
 from ingest.connection import Connection, ConnectionFailed, HostIsRelay
 from ingest.pipeline import Pipeline
 from ingest.splitter import Message, Oversize, TextMessage
@@ -86,6 +86,7 @@ class Subscription:
         self._connection: Connection | None = None
         self._refused = False
         """The host said that it will not serve us as we are: no use in coming back soon."""
+        self._has_informed = False
         self._bad_frames: set[bytes] = set()
         self._bad_at: int | None = None
         """Frames that ended a connection at this place of the stream: next time, past them."""
@@ -124,7 +125,7 @@ class Subscription:
 
     async def _once(self) -> None:
         """One connection from its dialling to its end."""
-        self._refused = False
+        self._refused = self._has_informed = False
         cursor = self.feed.upstream.last_seq
         self.feed.resumed_at = cursor
         connection = Connection(
@@ -202,6 +203,7 @@ class Subscription:
     def _received(self, messages: list[Message]) -> None:
         was_empty = not self.inbox
         self.inbox.extend(messages)
+        self.inbox_bytes += MESSAGE_BYTES * len(messages)
         for message in messages:
             if type(message) is bytes:
                 self.inbox_bytes += len(message)
@@ -228,6 +230,7 @@ class Subscription:
     def handle_one(self, now_s: float) -> None:
         """Take the oldest message of the inbox in hand."""
         message = self.inbox.popleft()
+        self.inbox_bytes -= MESSAGE_BYTES
         if type(message) is bytes:
             self.inbox_bytes -= len(message)
             said = self._pipeline.take(self.feed, message, now_s)
@@ -253,10 +256,12 @@ class Subscription:
             self.observed = IDLE
             self.last_error = f"error frame {said.error}: {said.message or ''}"[:300]
             self._give_up_connection(self.last_error)
-        else:
+        elif not self._has_informed:
+            # Once a connection: the log is no place that a host may fill.
+            self._has_informed = True
             _log.info(
                 "host says",
-                extra={"fields": {"host": self.target.hostname, "info": said.name}},
+                extra={"fields": {"host": self.target.hostname, "info": said.name[:100]}},
             )
 
     def _bad_frame(self, drop: Drop, digest: bytes) -> None:

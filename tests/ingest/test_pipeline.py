@@ -15,7 +15,7 @@ from common.syntax import tid_text
 from common.verdict import DropReason
 from ingest.account import Feed
 from ingest.backoff import Backoff
-from ingest.config import Limits
+from ingest.config import EVENT_BYTES, Limits
 from ingest.did_document import Identity, NotFound
 from ingest.judge import Source
 from ingest.pipeline import Pipeline, cursor_of
@@ -302,7 +302,7 @@ def test_a_stranger_delays_only_its_own_events_of_an_account() -> None:
 
 
 def test_a_stranger_fills_only_its_own_bound_of_an_account_that_fails() -> None:
-    size = len(commit(1, 1))
+    size = len(commit(1, 1)) + EVENT_BYTES
     story = Story(did_held_bytes=size * 3, hopeless_s=0.0)
     stranger = Feed(NEW_PDS, 1, 6, 0)
     story.take(commit(1, 1), commit(2, 2))
@@ -357,7 +357,7 @@ def test_what_cannot_be_told_is_held_and_goes_on_later() -> None:
 
 
 def test_one_did_that_fails_loses_its_oldest_at_its_bound() -> None:
-    size = len(commit(1, 1))
+    size = len(commit(1, 1)) + EVENT_BYTES
     story = Story(did_held_bytes=size * 3, hopeless_s=0.0)
     story.take(*(commit(n, n) for n in range(1, 8)))
     assert story.drops == []  # not before it has failed
@@ -370,7 +370,7 @@ def test_one_did_that_fails_loses_its_oldest_at_its_bound() -> None:
 
 
 def test_a_did_that_has_only_begun_to_fail_loses_nothing() -> None:
-    size = len(commit(1, 1))
+    size = len(commit(1, 1)) + EVENT_BYTES
     story = Story(did_held_bytes=size * 3, hopeless_s=15.0)
     story.take(commit(1, 1))
     unresolved(story)
@@ -383,7 +383,7 @@ def test_a_did_that_has_only_begun_to_fail_loses_nothing() -> None:
 
 
 def test_when_the_directory_fails_nothing_is_dropped() -> None:
-    size = len(commit(1, 1))
+    size = len(commit(1, 1)) + EVENT_BYTES
     story = Story(did_held_bytes=size * 3, host_held_bytes=size * 3, held_s=5.0)
     story.hopeless = False
     story.take(commit(1, 1))
@@ -412,7 +412,7 @@ def test_the_last_to_fail_in_an_outage_loses_nothing_when_it_ends() -> None:
 
 
 def test_many_dids_that_fail_lose_their_hosts_oldest_at_its_bound() -> None:
-    size = len(commit(1, 1))
+    size = len(commit(1, 1)) + EVENT_BYTES
     story = Story(host_held_bytes=size * 4, hopeless_s=0.0)
     for n in range(1, 4):
         story.take(commit(n, 1, did_of(n)))

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from common.envelope import AccountState
 from common.verdict import DropReason
-from ingest.config import ResolverLimits
+from ingest.config import EVENT_BYTES, ResolverLimits
 from ingest.did_document import Broken, Identity, NotFound, Outcome, Unavailable
 from ingest.fetch import Fetcher, FetchError, PublicResolver
 from ingest.resolver import Resolver
@@ -244,7 +244,7 @@ def test_one_did_that_fails_costs_its_own_oldest_events_only(
                 ingest(
                     persist, [host.url for host in network.hosts], network.plc_url,
                     resolver_limits=ResolverLimits(request_s=0.3, retry_first_s=0.05),
-                    did_held_bytes=5_000, hopeless_s=0.0,
+                    did_held_bytes=5_000 + 3 * EVENT_BYTES, hopeless_s=0.0,
                 ) as worker,
                 LagMeter() as lag,
             ):  # fmt: skip

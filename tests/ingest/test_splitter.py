@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import pytest
 
-from ingest.splitter import Control, Message, Oversize, ProtocolViolation, Splitter, TextMessage
+from ingest.splitter import (
+    FRAMES_AT_ONCE,
+    UNUSUAL_AT_ONCE,
+    Control,
+    Message,
+    Oversize,
+    ProtocolViolation,
+    Splitter,
+    TextMessage,
+)
 
 LIMIT = 1000
 
@@ -120,3 +130,30 @@ def test_a_large_message_in_small_pieces_costs_no_more_than_its_size() -> None:
     for at in range(0, len(raw), 1000):
         found += splitter.feed(raw[at : at + 1000])
     assert [len(m) for m in found if isinstance(m, bytes)] == [4_900_000]
+
+
+def test_more_frames_at_once_than_events_could_be_end_the_connection() -> None:
+    unit = ws(b"x")
+    assert len(Splitter(LIMIT).feed(unit * FRAMES_AT_ONCE)) == FRAMES_AT_ONCE
+    with pytest.raises(ProtocolViolation):
+        Splitter(LIMIT).feed(unit * (FRAMES_AT_ONCE + 1))
+
+
+@pytest.mark.parametrize("opcode", [1, 9, 10])
+def test_more_unusual_frames_at_once_than_anybody_needs_end_the_connection(opcode: int) -> None:
+    unit = ws(b"x", opcode)
+    splitter = Splitter(LIMIT)
+    for _ in range(3):
+        assert len(splitter.feed(unit * UNUSUAL_AT_ONCE)) == UNUSUAL_AT_ONCE
+    with pytest.raises(ProtocolViolation):
+        splitter.feed(unit * (UNUSUAL_AT_ONCE + 1))
+
+
+def test_empty_fragments_without_end_take_no_room() -> None:
+    splitter = Splitter(LIMIT)
+    splitter.feed(ws(b"", 2, fin=False))
+    before = sys.getsizeof(splitter._message)
+    for _ in range(100):
+        assert splitter.feed(ws(b"", 0, fin=False) * UNUSUAL_AT_ONCE) == []
+    assert sys.getsizeof(splitter._message) == before
+    assert splitter.feed(ws(b"end", 0)) == [b"end"]
