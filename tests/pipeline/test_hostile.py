@@ -13,13 +13,16 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from common.cid import cid_text
 from common.verdict import DropReason
 from tests.pipeline.house import FLOW_S, House, house
-from tests.simnet import NetworkConfig
+from tests.simnet import Consumer, NetworkConfig
 from tests.simnet.account import Account
 from tests.simnet.invalid import BAD_MESSAGES, INVALID
+from tests.simnet.truth import open_frame
 
 BAD_HOST: Final = 0
 RATE: Final = 60.0
@@ -29,6 +32,8 @@ LAG_S: Final = 0.25
 """How long a loop may be away, whatever one host says. Source: lesson 22."""
 GROWN_BYTES: Final = 80_000_000
 """What some frames of 5 MB may add to a process's memory, in bytes."""
+LARGE_COMMITS: Final = 80
+"""So many commits of 150 operations make some 8 MB."""
 SYNC: Final = "/xrpc/com.atproto.sync."
 QUIET: Final = {"commit": 0.9, "batch": 0.02, "handle": 0.04, "sync": 0.02, "new_account": 0.02}
 """What happens by itself; the story has the rest happen at its own time."""
@@ -175,6 +180,24 @@ def assert_account(at: House, account: Account, head: str) -> None:
     assert get(at, f"{SYNC}getRepoStatus{query}")[2] == status
 
 
+async def assert_cursors_mean_what_they_say(at: House) -> None:
+    """Inclusive; in the future; garbage. All against the log that the story has left."""
+    frames, url = at.live.frames, at.relay.stream_url
+    seqs = [open_frame(frame)[1]["seq"] for frame in frames]
+    middle = len(seqs) // 2
+    async with Consumer(url, cursor=seqs[middle]) as consumer:
+        await consumer.wait_count(len(seqs) - middle, FLOW_S)
+        assert consumer.frames == frames[middle:]
+    async with Consumer(url, cursor=seqs[-1] + 1000, retry_s=60.0) as consumer:
+        await consumer.wait_for(lambda: consumer.breaks > 0)
+        assert [error["error"] for error in consumer.errors] == ["FutureCursor"]
+        assert not consumer.frames
+    for garbage in ("x", "-1", "1.5", "0x10", "9" * 30):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"{url}?cursor={garbage}")
+        assert refused.value.response.status_code == 400, garbage
+
+
 def conserved(told: dict[str, Any]) -> bool:
     """received = forwarded + Σ dropped, and nothing held or in flight, of `status --json`."""
     totals = dict.fromkeys(("received", "forwarded", "dropped", "held", "in_flight"), 0.0)
@@ -204,6 +227,7 @@ def test_whatever_one_host_account_or_consumer_does_costs_no_other(
                 await through_it_all(at)
                 behind = await at.numbers("broadcast-0")
                 assert behind["standpipe_consumers"] == 2
+                assert behind["standpipe_consumers_behind"] == 1
             report = at.report()
             assert report.ok, report.as_dict()
             assert {entry.name for entry in at.network.truth.invalid} >= {*INVALID, *BAD_MESSAGES}
@@ -213,6 +237,7 @@ def test_whatever_one_host_account_or_consumer_does_costs_no_other(
             assert at.consumer.breaks == 0
             assert [host.accepted for host in at.network.hosts[1:]] == [1, 1, 1]
             await assert_queries_tell_the_truth(at)
+            await assert_cursors_mean_what_they_say(at)
             await at.until("every event to have one end", lambda: conserved(at.status()))
 
     loop_run(story(), 180.0)
@@ -231,6 +256,9 @@ async def through_it_all(at: House) -> None:
     at.network.delete(await free_account(at, 3))
     for name in INVALID:
         at.network.say_invalid(name)
+    # More than the buffers of a socket take, so that who does not read is left behind.
+    for number in range(LARGE_COMMITS):
+        at.network.commit(await free_account(at, number % 4), writes=150)
     at.network.stop()
     await load
     await at.network.settled()
