@@ -16,8 +16,6 @@ from tests.simnet.truth import key_of, open_frame
 FAULTS: Final = (
     DirectoryFault.DOWN,
     DirectoryFault.NOT_FOUND,
-    DirectoryFault.SERVER_ERROR,
-    DirectoryFault.MALFORMED,
     DirectoryFault.HUGE,
     DirectoryFault.SLOW,
 )
