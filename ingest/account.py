@@ -94,7 +94,7 @@ class Account:
     """One DID. See the module's docstring.
 
     asked_s: when the question was asked that `identity` answers, Unix seconds; 0 before any.
-    tried_s: when a question was last begun. asking: a look-up is under way. failing_s: since when it
+    tried_s: when a question was last begun. asking: the hosts for which a look-up is under way. failing_s: since when it
     alone could not be told, Unix seconds; 0 when it could. recall: see common.envelope.Judged.
     queues: by number of the host; none is empty.
     """
@@ -110,7 +110,7 @@ class Account:
         self.identity: Known | None = None
         self.asked_s = 0.0
         self.tried_s = 0.0
-        self.asking = False
+        self.asking: tuple[int, ...] = ()
         self.failing_s = 0.0
         self.recall = 0
         self.in_flight = 0

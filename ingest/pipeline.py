@@ -56,7 +56,7 @@ class Pipeline:
         limits: Limits,
         *,
         epoch: int,
-        ask: Callable[[str, float], None],
+        ask: Callable[[str, int, float], None],
         send: Callable[[Judged, bytes], None],
         may_give_up: Callable[[str, float], bool],
         on_drop: Callable[[Feed, str, Drop], None] = lambda _feed, _did, _drop: None,
@@ -65,8 +65,8 @@ class Pipeline:
 
         Args:
             epoch: of this process, see common.envelope.Batch.
-            ask: look up the document of a DID, after so many seconds; the answer comes to
-                `resolved`, or, as often as it cannot be told, to `unresolved`.
+            ask: look up the document of a DID, for a host, after so many seconds; the answer comes
+                to `resolved`, or, as often as it cannot be told, to `unresolved`.
             may_give_up: whether a DID that cannot be resolved is alone in that, by DID and time.
             send: one judged event and its frame to persist; the answer comes to `logged`,
                 `duplicate` or `back`.
@@ -168,11 +168,11 @@ class Pipeline:
             if early is not None:
                 self._finish_dropped(pending, early)
                 return True
-            self._look_up(account, now_s)
+            self._look_up(pending, now_s)
             return False
         fresh = account.asked_s >= pending.received_s
         if event.kind is Kind.IDENTITY and not fresh:
-            self._look_up(account, now_s)
+            self._look_up(pending, now_s)
             return False
         verdict = judge(
             event,
@@ -185,26 +185,31 @@ class Pipeline:
         if type(verdict) is Accept:
             self._forward(pending, verdict.after)
         elif isinstance(verdict, NeedFreshIdentity):
-            self._look_up(account, now_s)
+            self._look_up(pending, now_s)
             return False
         elif isinstance(verdict, Drop):
             self._finish_dropped(pending, verdict)
         if now_s - max(account.asked_s, account.tried_s) > self._limits.stale_s:
             # It goes on being used until the newer one is there.
-            self._look_up(account, now_s)
+            self._look_up(pending, now_s)
         return True
 
-    def _look_up(self, account: Account, now_s: float) -> None:
-        """Ask for an account's document, not too soon after the last time.
+    def _look_up(self, pending: Pending, now_s: float) -> None:
+        """Ask for the document of an event's account, not too soon after the last time.
 
         What needs the answer waits for it: dropping it instead would let a stranger's events
         use up the look-ups that the account's own need.
         """
+        account, host = pending.account, pending.feed.source.host
+        if host in account.asking:
+            return
+        delay_s = 0.0
         if not account.asking:
-            account.asking = True
             delay_s = max(0.0, account.tried_s + self._limits.refresh_s - now_s)
             account.tried_s = now_s + delay_s
-            self._ask(account.did, delay_s)
+        # Another host may have asked, but it waits in its own line, which may be long.
+        account.asking += (host,)
+        self._ask(account.did, host, delay_s)
 
     def _hold(self, pending: Pending, now_s: float) -> None:
         """Have an event wait behind those of its account from its host."""
@@ -280,7 +285,7 @@ class Pipeline:
             return
         account.identity = identity
         account.asked_s = asked_s
-        account.asking = False
+        account.asking = ()
         account.failing_s = 0.0
         self._judge_waiting(account, now_s)
 
@@ -290,8 +295,8 @@ class Pipeline:
         if account is None:
             return False
         if not account.queues:
-            account.asking = False
-        return account.asking
+            account.asking = ()
+        return bool(account.asking)
 
     def unresolved(self, did: str, now_s: float) -> None:
         """It cannot be told now; the question stays open. Drops what has waited too long."""

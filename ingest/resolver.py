@@ -1,11 +1,11 @@
 """What does the DID document of an account say now?
 
-    ask ──▶ queue ──▶ worker: fetch ──▶ conclusive: on_resolved
+    ask ──▶ lines ──▶ worker: fetch ──▶ conclusive: on_resolved
               ▲                    └──▶ cannot be told: on_unresolved, and again after a back-off
               └────────────────────────┘
 
 One question for each DID at a time. The directory has workers of its own, so that slow did:web
-hosts keep nobody else waiting. What was asked stays asked until somebody needs it no longer.
+hosts keep nobody else waiting; and each host that needs answers has a line of its own. What was asked stays asked until somebody needs it no longer.
 
 Source: S-IDN-02, S-IDN-04, S-IDN-09, S-IDN-10.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from random import Random
 from typing import Final
@@ -35,6 +36,7 @@ from ingest.did_document import (
 from ingest.directory import Answer, Directory
 from ingest.fetch import Fetcher, FetchError
 from ingest.judge import Known
+from ingest.questions import Questions
 
 _GONE: Final = (404, 410)
 
@@ -71,8 +73,12 @@ class Resolver:
         self._still_wanted = still_wanted
         self._after = after
         self._directory = Directory()
-        self._plc: asyncio.Queue[str] = asyncio.Queue()
-        self._web: asyncio.Queue[str] = asyncio.Queue()
+        self._plc = _Lines(limits.plc_workers)
+        self._web = _Lines(limits.web_workers)
+        self._askers: dict[str, list[int]] = {}
+        """The hosts that need the answer, for each open question."""
+        self._queued: set[str] = set()
+        """Open questions that stand in line, and neither wait for their time nor are being asked."""
         self._backoffs: dict[str, Backoff] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._random = Random()
@@ -90,8 +96,18 @@ class Resolver:
                 timer.cancel()
             self._timers.clear()
 
-    def ask(self, did: str, delay_s: float = 0.0) -> None:
-        """Look a DID up after so many seconds. At most once until it is answered or withdrawn."""
+    def ask(self, did: str, host: int, delay_s: float = 0.0) -> None:
+        """Look a DID up after so many seconds; a host asks once until it is answered or withdrawn.
+
+        Where another host has asked already it is one question, that stands in both lines.
+        """
+        askers = self._askers.get(did)
+        if askers is not None:
+            askers.append(host)
+            if did in self._queued:
+                self._lines(did).put(host, did)
+            return
+        self._askers[did] = [host]
         self._backoffs[did] = Backoff(
             self._limits.retry_first_s, self._limits.retry_longest_s, self._random
         )
@@ -106,37 +122,51 @@ class Resolver:
         return not self._directory.has_failed_within(recovery_s, now_s)
 
     def _later(self, did: str, delay_s: float) -> None:
-        queue = self._plc if did.startswith(PLC_METHOD) else self._web
         if delay_s <= 0:
-            queue.put_nowait(did)
+            self._line_up(did)
             return
 
         def put() -> None:
             del self._timers[did]
-            queue.put_nowait(did)
+            self._line_up(did)
 
         self._timers[did] = asyncio.get_running_loop().call_later(delay_s, put)
 
-    async def _work(self, queue: asyncio.Queue[str]) -> None:
+    def _lines(self, did: str) -> _Lines:
+        return self._plc if did.startswith(PLC_METHOD) else self._web
+
+    def _line_up(self, did: str) -> None:
+        self._queued.add(did)
+        for host in self._askers[did]:
+            self._lines(did).put(host, did)
+
+    async def _work(self, lines: _Lines) -> None:
         while True:
-            did = await queue.get()
-            asked_s = time.time()
-            outcome = await self.look_up(did)
-            now_s = time.time()
-            if isinstance(outcome, Unavailable):
-                metrics.lookups["unavailable"].inc()
-                self._on_unresolved(did, now_s)
-                if self._still_wanted(did):
-                    self._later(did, self._backoffs[did].next_s())
-                else:
-                    del self._backoffs[did]
-                self._after()
-                continue
-            metrics.lookups[_label(outcome)].inc()
-            # First, as the answer may bring up the next question about the same DID.
-            del self._backoffs[did]
-            self._on_resolved(did, outcome, asked_s, now_s)
+            host, did = await lines.get()
+            # It may stand in another line as well, and have been asked from there.
+            if did in self._queued:
+                self._queued.remove(did)
+                await self._answer(did)
+            lines.done(host)
+
+    async def _answer(self, did: str) -> None:
+        asked_s = time.time()
+        outcome = await self.look_up(did)
+        now_s = time.time()
+        if isinstance(outcome, Unavailable):
+            metrics.lookups["unavailable"].inc()
+            self._on_unresolved(did, now_s)
+            if self._still_wanted(did):
+                self._later(did, self._backoffs[did].next_s())
+            else:
+                del self._backoffs[did], self._askers[did]
             self._after()
+            return
+        metrics.lookups[_label(outcome)].inc()
+        # First, as the answer may bring up the next question about the same DID.
+        del self._backoffs[did], self._askers[did]
+        self._on_resolved(did, outcome, asked_s, now_s)
+        self._after()
 
     async def look_up(self, did: str) -> Outcome:
         """Look a DID up once, now."""
@@ -184,6 +214,38 @@ class Resolver:
         # A page that is no document says as little as a failure: a proxy's, an error's.
         known = parse_document(body, did, allow_insecure=self._allow_insecure)
         return Unavailable("no JSON object") if known is None else known
+
+
+class _Lines:
+    """Questions, and the workers that wait for one that they may ask."""
+
+    def __init__(self, workers: int) -> None:
+        self._questions = Questions(workers)
+        self._idle: deque[asyncio.Future[None]] = deque()
+
+    def put(self, host: int, did: str) -> None:
+        """See Questions."""
+        self._questions.put(host, did)
+        self._wake()
+
+    async def get(self) -> tuple[int, str]:
+        """See Questions.next; waits for one."""
+        while (question := self._questions.next()) is None:
+            idle = asyncio.get_running_loop().create_future()
+            self._idle.append(idle)
+            await idle
+        return question
+
+    def done(self, host: int) -> None:
+        """See Questions."""
+        self._questions.done(host)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._idle:
+            idle = self._idle.popleft()
+            if not idle.done():
+                idle.set_result(None)
 
 
 def _label(outcome: Known) -> str:

@@ -150,8 +150,8 @@ class Worker:
 
     # The parts know each other only through these, as each is made when others are not yet.
 
-    def _ask(self, did: str, delay_s: float) -> None:
-        self._resolver.ask(did, delay_s)
+    def _ask(self, did: str, host: int, delay_s: float) -> None:
+        self._resolver.ask(did, host, delay_s)
 
     def _send(self, judged: Judged, frame: bytes) -> None:
         self.outlet.add(judged, frame)

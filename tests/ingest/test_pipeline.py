@@ -59,7 +59,7 @@ class Story:
         self.pipeline = Pipeline(
             replace(Limits(), **changed),
             epoch=9,
-            ask=lambda did, delay_s: self.asked.append((did, delay_s)),
+            ask=lambda did, _host, delay_s: self.asked.append((did, delay_s)),
             send=lambda judged, raw: self.sent.append((judged, raw)),
             may_give_up=lambda _did, _now_s: self.hopeless,
             on_drop=lambda _feed, did, drop: self.drops.append((did, drop.reason, drop.seq)),
