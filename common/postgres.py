@@ -114,7 +114,7 @@ def _become(settings: Settings, log: logging.Logger) -> None:
     user = place.database_user()
     root = paths.postgres_dir
     _make_folders(paths, user)
-    binaries = _binaries(user, log)
+    binaries = programs(user, log)
     if not root.is_relative_to(paths.data_dir):
         log.info("the database has a folder of its own", extra={"fields": {
             "folder": str(root), "user": user.pw_name}})  # fmt: skip
@@ -165,28 +165,34 @@ def _make_folders(paths: Paths, user: pwd.struct_passwd) -> None:
                     f"a folder that it can reach")  # fmt: skip
 
 
-def _binaries(user: pwd.struct_passwd, log: logging.Logger) -> Path:
-    """The folder of `postgres` and `initdb`: the wheel's, or a copy where `user` can reach it."""
+def programs(user: pwd.struct_passwd, log: logging.Logger) -> Path:
+    """The folder of `postgres` and `initdb`: the wheel's, or a copy where `user` can reach it.
+
+    Raises:
+        Fault: the wheel is not installed.
+    """
     spec = importlib.util.find_spec(WHEEL)  # finds it without running its code
     if spec is None or not spec.submodule_search_locations:
         raise Fault(f"the package {WHEEL.replace('_', '-')} is not installed; set DATABASE_URL")
     installed = Path(spec.submodule_search_locations[0]) / INSTALLATION
     if place.reachable(installed / "bin", user):
         return installed / "bin"
-    version = importlib.metadata.version(WHEEL)
-    copy = place.VAR / f"{INSTALLATION}-{version}"
+    copy = place.VAR / f"{WHEEL}-{importlib.metadata.version(WHEEL)}"
     if not copy.exists():
         log.info("copying the database's programs to where its user can run them", extra={
             "fields": {"from": str(installed), "to": str(copy), "user": user.pw_name}})  # fmt: skip
         place.VAR.mkdir(mode=0o755, exist_ok=True)
         partial = copy.with_suffix(f".{os.getpid()}")
-        shutil.copytree(installed, partial, symlinks=True)
+        # The programs find their libraries by the way from one folder to the other.
+        for folder in (Path(WHEEL, INSTALLATION), Path(f"{WHEEL}.libs")):
+            shutil.copytree(installed.parents[1] / folder, partial / folder, symlinks=True)
+        partial.chmod(0o755)
         try:
             partial.rename(copy)
         except OSError:
             # Another relay was faster.
             shutil.rmtree(partial)
-    return copy / "bin"
+    return copy / WHEEL / INSTALLATION / "bin"
 
 
 def _wait_for_lock(path: Path, log: logging.Logger) -> locks.Lock:

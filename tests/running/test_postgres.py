@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import shutil
@@ -17,7 +18,7 @@ import pytest
 
 from common import place
 from common.paths import Paths
-from common.postgres import NOT_NEEDED, options
+from common.postgres import NOT_NEEDED, options, programs
 from common.settings import load_settings
 from tests.fix_net import eventually
 from tests.fix_postgres import Postgres
@@ -194,6 +195,30 @@ def test_as_root_in_a_closed_folder_it_lives_elsewhere_and_says_so(
     assert owner == place.database_user().pw_uid != 0
     started.signal(signal.SIGINT)
     assert started.end() == 0
+
+
+def test_programs_that_its_user_cannot_reach_run_from_a_copy(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a clone under /root, whose .venv nobody else can enter."""
+    monkeypatch.setattr(place, "VAR", data_dir / "var")
+    monkeypatch.setattr(place, "reachable", lambda _path, _user: False)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    user = place.database_user()
+    for _ in range(2):
+        found = programs(user, logging.getLogger("standpipe"))
+        assert found.is_relative_to(data_dir / "var")
+        for name in ("initdb", "postgres"):
+            done = subprocess.run(
+                [str(found / name), "--version"], capture_output=True, text=True, check=False
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((data_dir / "var").iterdir())) == 1
+    loaded = subprocess.run(
+        ["ldd", str(found.parent / "lib/postgresql/libpqwalreceiver.so")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "not found" not in loaded.stdout
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives the database another user")
