@@ -2,7 +2,7 @@
 
 Hosts that have messages take turns, a few messages each, so that a flood from one delays the
 others by one turn. After some milliseconds the loop gets its own. Sockets stop being read by
-bytes: a host's own, and, when all together hold too much, those that hold more than a little.
+bytes: a host's own, and, when all together hold too much, those that hold more than their share.
 
 A turn begins at once after a silence. Otherwise it waits until the last one is `pace_s` ago, so
 that what arrives meanwhile is judged in one go: the same commit costs 70 µs behind another one,
@@ -124,19 +124,35 @@ class Turns:
         total = self._pipeline.unfinished_bytes + inbox_bytes
         metrics.UNFINISHED.note(total)
         metrics.INBOX.note(inbox_bytes)
-        full = total > limits.process_high_bytes
+        spacious = total < limits.process_low_bytes
+        share = limits.host_high_bytes if spacious else self._share()
+        most = share if total > limits.process_high_bytes else limits.host_high_bytes
         for host in self.hosts:
-            held = host.unfinished_bytes
-            if held > limits.host_high_bytes or (full and held > SMALL_SHARE_BYTES):
+            if host.unfinished_bytes > most:
                 self.pause(host)
         if not self._paused:
             return
-        spacious = total < limits.process_low_bytes
         for host in list(self._paused):
             held = host.unfinished_bytes
-            if held <= SMALL_SHARE_BYTES or (spacious and held < limits.host_low_bytes):
+            if held <= SMALL_SHARE_BYTES or (
+                held < limits.host_low_bytes and (spacious or held <= share * 3 // 4)
+            ):
                 host.resume()
                 self._paused.discard(host)
+
+    def _share(self) -> int:
+        """What each host may hold, in bytes, so that the process comes to its lower bound.
+
+        Who holds less leaves the rest to the others: so those that fill the process stop, and
+        nobody else.
+        """
+        room, sharing = self._limits.process_low_bytes, len(self.hosts)
+        for held in sorted(host.unfinished_bytes for host in self.hosts):
+            if held * sharing > room:
+                return max(SMALL_SHARE_BYTES, room // sharing)
+            room -= held
+            sharing -= 1
+        return self._limits.host_high_bytes
 
     def _schedule(self, after_s: float = 0.0) -> None:
         if not self._scheduled:

@@ -167,6 +167,31 @@ def test_when_all_together_hold_too_much_those_with_little_are_read_on() -> None
     assert [host.reads for host in hosts] == [True, False, False, False, False, True]
 
 
+def test_hosts_that_fill_the_process_leave_the_others_their_share() -> None:
+    story = Story()
+    hostile = [story.host(str(number)) for number in range(8)]
+    for host in hostile:
+        host.held_bytes = 700_000
+    honest = story.host("honest")
+    # Something of its own fails too, for as long as theirs.
+    honest.held_bytes = 200_000
+    for inbox in (0, 120_000, 600_000, 0):
+        honest.inbox_bytes = inbox
+        story.pipeline.unfinished_bytes = 8 * 700_000 + honest.held_bytes
+        story.turns.balance()
+        assert not any(host.reads for host in hostile)
+        # It may hold a ninth of the lower bound.
+        assert honest.reads is (inbox < 600_000), inbox
+    # With so many that a share would be next to nothing, a little is still read of each.
+    story = Story()
+    many = [story.host(str(number)) for number in range(30)]
+    for host in many:
+        host.held_bytes = SMALL_SHARE_BYTES
+    story.pipeline.unfinished_bytes = 30 * SMALL_SHARE_BYTES
+    story.turns.balance()
+    assert all(host.reads for host in many)
+
+
 def test_a_host_that_is_forgotten_is_neither_read_on_nor_counted() -> None:
     story = Story()
     gone = story.host("gone")
