@@ -29,6 +29,7 @@ GROUP_BYTES: Final = 500_000
 """A group is closed when it reaches this, in bytes; larger only by its last event."""
 
 _SYNC: Final = int(Kind.SYNC)
+_IDENTITY: Final = int(Kind.IDENTITY)
 _pack_row = ROW.pack
 
 
@@ -191,8 +192,9 @@ class Sequencer:
             return
         seq = self.next_seq
         self.next_seq = seq + 1
-        after = event.after
         kind = event.kind
+        # What the base does not name, such as the status, may be out of date in the sender's copy.
+        after = state if kind == _IDENTITY else event.after
         head, length = outgoing_head(frame, event.seq_start, event.seq_end, seq)
         group.rows.append(
             _pack_row(

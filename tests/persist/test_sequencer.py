@@ -216,6 +216,19 @@ def test_each_part_of_the_base_is_compared(stale: dict[str, object]) -> None:
     assert desk.send(judged(61, state=other_words, recall=1)).logged == [61]
 
 
+def test_an_identity_event_changes_no_state_whatever_its_sender_believes() -> None:
+    desk = Desk()
+    deactivated = NEVER_SEEN._replace(active=False, status="deactivated", host=1)
+    deleted = deactivated._replace(status="deleted")
+    desk.accounts.learn(DID, deactivated)
+    gone = judged(1, state=deactivated, after=deleted, kind=Kind.ACCOUNT)
+    assert desk.send(gone).logged == [1]
+    # Any host may say it, and its process has not heard of the new status.
+    said = judged(1, state=deactivated, after=deactivated, host=2, kind=Kind.IDENTITY)
+    assert desk.send(said, member=1, route=b"ingest-1").logged == [1]
+    assert desk.accounts.get(DID) == deleted
+
+
 def test_an_unknown_account_waits_with_all_its_events_while_others_flow() -> None:
     desk = Desk(did(2))
     first = commit_over(NEVER_SEEN, 1)
