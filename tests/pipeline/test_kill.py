@@ -45,10 +45,22 @@ async def under_load(story: Story, **environ: str) -> tuple[Report, list[bytes],
             network.stop()
             await load
             await network.settled()
-            async with Consumer(relay.stream_url) as again:
-                await again.wait_count(len(live.frames), FLOW_S)
-                replay = list(again.frames)
+            replay, other = [
+                await replay_of(relay, name, len(live.frames))
+                for name in ("broadcast-0", "broadcast-1")
+            ]
+            assert replay == other
         return compare(network.truth, live.frames), live.frames, replay
+
+
+async def replay_of(relay: Relay, broadcaster: str, count: int) -> list[bytes]:
+    """Everything that one broadcaster has, asked for at its own address."""
+    told = await asyncio.to_thread(relay.run_file, broadcaster)
+    assert told is not None
+    public, private = f":{relay.port}/", f":{told['private_port']}/"
+    async with Consumer(relay.stream_url.replace(public, private)) as consumer:
+        await consumer.wait_count(count, FLOW_S)
+        return consumer.frames
 
 
 async def flows(network: Network) -> None:
