@@ -15,7 +15,7 @@ No I/O and no clock: time is handed in, questions and verdicts go out through tw
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -34,6 +34,8 @@ KIND_LABELS: Final = {
 }
 
 
+JUDGED_AT_ONCE: Final = 64
+"""Events of one account that are judged in a row once they may be: thousands may have waited."""
 _UNKNOWN: Final = (DropReason.UNKNOWN_OP, DropReason.UNKNOWN_TYPE)
 
 
@@ -80,6 +82,8 @@ class Pipeline:
         self._on_drop = on_drop
         self._accounts = Accounts(limits.accounts)
         self._position = 0
+        self._unjudged: OrderedDict[Account, None] = OrderedDict()
+        """Accounts with events that need not wait any longer."""
         self._in_flight: dict[int, Pending] = {}
         self.in_flight_bytes = 0
         self.unfinished_bytes = 0
@@ -265,13 +269,31 @@ class Pipeline:
         self._finish_dropped(pending, Drop(reason, "waited too long", pending.event.seq))
 
     def _judge_waiting(self, account: Account, now_s: float) -> None:
-        """Judge what waits, in each host's order, until one has to go on waiting."""
+        """Judge what waits, in each host's order, until one has to go on waiting.
+
+        After some of them the others get their turn, and `judge_more` goes on.
+        """
+        left = JUDGED_AT_ONCE
         for queue in list(account.queues.values()):
             while queue.events and not account.recalled:
+                if not left:
+                    self._unjudged[account] = None
+                    return
+                left -= 1
                 pending = queue.events[0]
                 if not self._settled(pending, now_s):
                     break
                 self._wait_no_more(pending)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something for `judge_more`."""
+        return bool(self._unjudged)
+
+    def judge_more(self, now_s: float) -> None:
+        """Go on with an account of which more was waiting than could be judged in a row."""
+        account, _ = self._unjudged.popitem(last=False)
+        self._judge_waiting(account, now_s)
 
     # --- from the resolver ---
 

@@ -86,21 +86,24 @@ class Turns:
         self._took_s = self._spent_s()
         ends_s = self._took_s + self._limits.turn_s
         ready, pipeline, limits = self._ready, self._pipeline, self._limits
-        while ready:
+        while ready or pipeline.has_more:
             if pipeline.in_flight_bytes > limits.in_flight_bytes:
                 # Persist is behind or away; its next answer goes on from here.
                 self._blocked = True
                 break
-            host = ready.popleft()
-            for _ in range(MESSAGES_A_TURN):
-                if not host.inbox:
-                    break
-                host.handle_one(now_s)
-                if self._spent_s() > ends_s:
-                    break
-            if host.inbox:
-                ready.append(host)
-            if ready and self._spent_s() > ends_s:
+            if pipeline.has_more:
+                pipeline.judge_more(now_s)
+            if ready:
+                host = ready.popleft()
+                for _ in range(MESSAGES_A_TURN):
+                    if not host.inbox:
+                        break
+                    host.handle_one(now_s)
+                    if self._spent_s() > ends_s:
+                        break
+                if host.inbox:
+                    ready.append(host)
+            if (ready or pipeline.has_more) and self._spent_s() > ends_s:
                 self._schedule()
                 break
         self._done()
@@ -112,6 +115,8 @@ class Turns:
         """Something was finished, or left: go on with what stood still for lack of room."""
         if self._blocked and self._pipeline.in_flight_bytes <= self._limits.in_flight_bytes:
             self._blocked = False
+            self._schedule()
+        elif self._pipeline.has_more:
             self._schedule()
         if self._paused:
             self.balance()

@@ -18,7 +18,7 @@ from ingest.backoff import Backoff
 from ingest.config import EVENT_BYTES, Limits
 from ingest.did_document import Identity, NotFound
 from ingest.judge import Source
-from ingest.pipeline import Pipeline, cursor_of
+from ingest.pipeline import JUDGED_AT_ONCE, Pipeline, cursor_of
 from ingest.signature import K256Key
 from tests.common.commits import NODE, RECORD, TIME, car, cid, commit_block, encode, frame, link
 
@@ -240,6 +240,25 @@ def test_an_identity_event_waits_for_a_look_at_the_document() -> None:
     assert story.seqs() == [1]
     story.resolve(key=other)
     assert story.seqs() == [1, 2, 3]
+
+
+def test_thousands_that_waited_are_judged_in_turns_and_nothing_overtakes_them() -> None:
+    story = Story()
+    story.take(*(identity(n) for n in range(1, 301)))
+    story.resolve()
+    assert len(story.sent) == JUDGED_AT_ONCE
+    story.take(identity(301))
+    turns = 0
+    while story.pipeline.has_more:
+        before = len(story.sent)
+        story.pipeline.judge_more(story.now_s)
+        assert len(story.sent) <= before + JUDGED_AT_ONCE
+        turns += 1
+    assert turns == 4
+    assert story.seqs() == list(range(1, 301))
+    story.resolve()
+    assert story.seqs()[-1] == 301
+    assert story.pipeline.held == 0
 
 
 def test_a_look_up_that_began_before_the_event_is_no_proof_against_it() -> None:

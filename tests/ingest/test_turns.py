@@ -22,6 +22,15 @@ class Pipeline:
     def __init__(self) -> None:
         self.in_flight_bytes = 0
         self.unfinished_bytes = 0
+        self.more = 0
+
+    @property
+    def has_more(self) -> bool:
+        return self.more > 0
+
+    def judge_more(self, now_s: float) -> None:
+        assert now_s == 1000.0
+        self.more -= 1
 
 
 class Host:
@@ -109,6 +118,32 @@ def test_a_turn_ends_after_its_time_and_the_loop_is_asked_for_another() -> None:
     # The next turn begins with the other.
     story.turns.take()
     assert story.judged[6:] == ["b"] * 6
+
+
+def test_what_needs_wait_no_longer_shares_the_turns_of_what_comes() -> None:
+    story = Story(cost_s=0.001)
+    story.pipeline.more = 3
+    story.turns.room()
+    assert len(story.again) == 1
+    story.host("talker", *[10] * 100)
+    turns = 0
+    while story.again:
+        story.again.clear()
+        story.turns.take()
+        turns += 1
+        assert story.pipeline.more == max(0, 3 - turns)
+    assert len(story.judged) == 100
+    # It needs no host that talks, and it waits while persist is behind.
+    story.pipeline.more = 2
+    story.pipeline.in_flight_bytes = 1001
+    story.turns.room()
+    story.again.clear()
+    story.turns.take()
+    assert story.pipeline.more == 2
+    story.pipeline.in_flight_bytes = 0
+    story.turns.room()
+    story.turns.take()
+    assert story.pipeline.more == 0
 
 
 def test_what_comes_right_after_a_turn_waits_for_the_pace() -> None:
