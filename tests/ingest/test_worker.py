@@ -36,6 +36,7 @@ def test_a_whole_network_goes_through_without_loss_or_double(loop_run: LoopRun) 
                 await until(
                     lambda: (
                         len(persist.log) >= expected
+                        and len(worker.drops) >= len(list(network.truth.invalid))
                         and worker.pipeline.held == worker.pipeline.in_flight == 0
                     ),
                     lambda: f"{len(persist.log)} of {expected} came out: {worker.reasons()}",
