@@ -40,8 +40,8 @@ class Limits:
 
     ring_bytes: int = 32 * 2**20
     tick_s: float = 0.005
-    tick_stream_s: float = 0.0001
-    tick_max_s: float = 0.010
+    tick_stream_s: float = 0.0002
+    tick_max_s: float = 0.015
     slice_bytes: int = 256 * 2**10
     read_bytes: int = 384 * 2**10
     high_water_bytes: int = 256 * 2**10

@@ -4,7 +4,7 @@
 
     steps       CPU of each step of judging, and the floor F (tests/bench/floor.py)
     steady      1,000 events/s, 20 hosts: CPU by stage, added latency, memory
-    deliveries  50 consumers at 600 events/s: CPU of a delivery
+    deliveries  50 consumers at 600 and at 1,000 events/s: CPU of a delivery
     rush        as fast as it goes
 
 Hosts, directory and consumers are processes of their own and are not counted. Prints a table, and the
@@ -36,7 +36,7 @@ ACCOUNTS: Final = 100
 RECORDS: Final = 2000
 CONSUMERS: Final = 50
 STEADY_RATE: Final = 1000.0
-DELIVERY_RATE: Final = 600.0
+DELIVERY_RATES: Final = {"50 at 600/s": 600.0, "50 at 1,000/s": 1000.0}
 RUSH_RATE: Final = 20_000.0
 RUSH_EVENTS: Final = 30_000
 VIEW_S: Final = 2.5
@@ -150,13 +150,14 @@ def run(seconds: float) -> dict[str, Any]:
             with listener("tap", relay.stream_url, *streams) as latency:
                 results["steady"] = load(relay, simnet, STEADY_RATE, int(STEADY_RATE * seconds))
             results["steady"]["latency"] = latency
-            sinks = ("sink", relay.stream_url, "--consumers", str(CONSUMERS))
-            with listener(*sinks) as deliveries:
-                shared = load(relay, simnet, DELIVERY_RATE, int(DELIVERY_RATE * seconds))
-            results["deliveries"] = shared | {"sink": deliveries}
-            cpu_us = shared["cpu_us"]["broadcast"] * shared["events"]
-            shared["delivery_us"] = cpu_us / max(1, deliveries["deliveries"])
-            results["deliveries"]["delivery_us"] = shared["delivery_us"]
+            for name, rate in DELIVERY_RATES.items():
+                sinks = ("sink", relay.stream_url, "--consumers", str(CONSUMERS))
+                tap = listener("tap", relay.stream_url, *streams)
+                with tap as late, listener(*sinks) as deliveries:
+                    part = load(relay, simnet, rate, int(rate * seconds))
+                cpu_us = part["cpu_us"]["broadcast"] * part["events"]
+                part["delivery_us"] = cpu_us / (deliveries["deliveries"] + part["events"])
+                results[name] = part | {"sink": deliveries, "latency": late}
             results["rush"] = load(relay, simnet, RUSH_RATE, RUSH_EVENTS)
     finally:
         simnet.close()
@@ -179,7 +180,7 @@ def table(results: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "| load | events/s | " + " | ".join(STAGES) + " | all | all × F | persist × F |"
     yield "| --- | --- |" + " --- |" * (len(STAGES) + 3)
-    for name in ("steady", "deliveries", "rush"):
+    for name in ("steady", *DELIVERY_RATES, "rush"):
         part = results[name]
         cells = " | ".join(f"{part['cpu_us'][stage]:.1f}" for stage in STAGES)
         yield (
@@ -187,12 +188,15 @@ def table(results: dict[str, Any]) -> Iterator[str]:
             f"| {part['cpu_us_all'] / floor:.2f} | {part['cpu_us']['persist'] / floor:.2f} |"
         )
     yield ""
-    latency, part = results["steady"]["latency"], results["deliveries"]
-    yield f"added latency at 1,000 events/s: p50 {latency['p50_ms']:.1f} ms, "
-    yield f"p99 {latency['p99_ms']:.1f} ms, most {latency['max_ms']:.1f} ms "
-    yield f"({latency['events']} events, {latency['missing']} missing)"
-    yield f"a delivery with {CONSUMERS} consumers: {part['delivery_us']:.2f} µs "
-    yield f"({part['sink']['deliveries']} deliveries, {part['sink']['cut']} consumers cut)"
+    for name in ("steady", *DELIVERY_RATES):
+        latency = results[name]["latency"]
+        yield f"added latency, {name}: p50 {latency['p50_ms']:.1f} ms, "
+        yield f"p99 {latency['p99_ms']:.1f} ms, most {latency['max_ms']:.1f} ms "
+        yield f"({latency['events']} events, {latency['missing']} missing)"
+    for name in DELIVERY_RATES:
+        part = results[name]
+        yield f"a delivery, {name}: {part['delivery_us']:.2f} µs, the broadcaster's own work included "
+        yield f"({part['sink']['deliveries']} deliveries, {part['sink']['cut']} consumers cut)"
     memory = results["steady"]["pss_mib"]
     python = sum(size for stage, size in memory.items() if stage != "postgres")
     yield f"memory (PSS): all of Python {python:.0f} MiB; " + ", ".join(
