@@ -351,7 +351,9 @@ def test_supervisord_alone_runs_the_table_with_an_empty_environment() -> None:
         starter.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         starter.chmod(0o755)
         out = folder / "out.txt"
-        with out.open("wb") as file:
+        # Appending, as `>>` does: supervisord writes its own lines at an offset of its own, and in a
+        # file that is not appended to they overwrite the first lines of its programs.
+        with out.open("ab") as file:
             supervisor = subprocess.Popen(
                 [sys.executable, "-m", "supervisor.supervisord", "-c", "supervisord.conf"],
                 cwd=folder, env={}, stdout=file, stderr=file,
