@@ -16,7 +16,9 @@ async def main(context: Context) -> None:
         member=context.member,
         processes=settings.ingest_processes,
         endpoint=paths.batches_endpoint,
-        table=HostTable(lambda: settings.database_url or paths.embedded_database_url),
+        table=HostTable(
+            lambda: settings.database_url or paths.embedded_database_url, settings.trusted_domains
+        ),
         plc_url=settings.plc_url,
         hosts=settings.hosts,
         relay_url=settings.relay_host,

@@ -66,9 +66,16 @@ class Table(Protocol):
 class HostTable:
     """The table `host` in PostgreSQL."""
 
-    def __init__(self, database_url: Callable[[], str]) -> None:
-        """Connects when first asked; `database_url` is asked then, too."""
+    def __init__(
+        self, database_url: Callable[[], str], trusted_domains: tuple[str, ...] = ()
+    ) -> None:
+        """Connects when first asked; `database_url` is asked then, too.
+
+        Args:
+            trusted_domains: new hosts that these name are marked as trusted.
+        """
         self._url = database_url
+        self._trusted_domains = trusted_domains
         self._connection: psycopg.Connection[Any] | None = None
 
     def wanted(self) -> list[HostRow]:
@@ -97,9 +104,15 @@ class HostTable:
         for target in targets:
             added += len(
                 self._query(
-                    "INSERT INTO host (hostname, tls, cursor, account_limit)"
-                    " VALUES (%s, %s, %s, %s) ON CONFLICT (hostname) DO NOTHING RETURNING id",
-                    (target.hostname, target.tls, cursor, account_limit),
+                    "INSERT INTO host (hostname, tls, cursor, account_limit, trusted)"
+                    " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (hostname) DO NOTHING RETURNING id",
+                    (
+                        target.hostname,
+                        target.tls,
+                        cursor,
+                        account_limit,
+                        is_trusted(target.hostname, self._trusted_domains),
+                    ),
                 )
             )
         return added
@@ -120,6 +133,14 @@ class HostTable:
         except psycopg.Error:
             self.close()
             raise
+
+
+def is_trusted(hostname: str, domains: Iterable[str]) -> bool:
+    """Whether one of `domains` names a host: a name; *.name, all below it; or *, every host."""
+    return any(
+        hostname.endswith(domain[1:]) if domain.startswith("*") else hostname == domain
+        for domain in map(str.lower, domains)
+    )
 
 
 def ours(rows: Iterable[HostRow], member: int, processes: int) -> list[HostRow]:

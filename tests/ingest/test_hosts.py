@@ -11,18 +11,13 @@ from aiohttp import web
 
 from common.sharding import SHARD_COUNT
 from ingest.fetch import Fetcher, FetchError
-from ingest.hosts import HostRow, HostTable, list_hosts, ours, seed
+from ingest.hosts import HostRow, HostTable, is_trusted, list_hosts, ours, seed
 from ingest.target import Target
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_worker import MemoryTable
+from tests.relay import ROOT
 
-SCHEMA = """
-CREATE TABLE host (
-    id serial PRIMARY KEY, hostname text NOT NULL UNIQUE, tls boolean NOT NULL DEFAULT true,
-    wanted text NOT NULL DEFAULT 'active', observed text NOT NULL DEFAULT 'idle',
-    generation integer NOT NULL DEFAULT 1, cursor bigint, account_limit integer NOT NULL
-)
-"""
+SCHEMA = (ROOT / "common" / "schema.sql").read_text()
 
 
 def test_the_table_gives_what_is_wanted_and_keeps_what_is_there(postgres_url: str) -> None:
@@ -40,6 +35,25 @@ def test_the_table_gives_what_is_wanted_and_keeps_what_is_there(postgres_url: st
         ]  # fmt: skip
         assert not table.is_empty()
         table.close()
+
+
+def test_new_hosts_of_a_trusted_domain_are_marked(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(SCHEMA)
+        table = HostTable(lambda: postgres_url, ("*.Host.example", "one.example"))
+        names = [
+            "a.host.example",
+            "b.a.host.example",
+            "host.example",
+            "one.example",
+            "x.one.example",
+        ]
+        table.add([Target(name, tls=True) for name in names], 0, 7)
+        found = connection.execute("SELECT hostname FROM host WHERE trusted ORDER BY id").fetchall()
+        assert [row[0] for row in found] == ["a.host.example", "b.a.host.example", "one.example"]
+        table.close()
+    assert is_trusted("any.example", ["*"])
+    assert not is_trusted("any.example", [])
 
 
 def test_a_table_that_is_away_is_asked_again(postgres_url: str) -> None:
