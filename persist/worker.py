@@ -114,6 +114,7 @@ class Worker:
             next_seq, self._log.epoch, self._accounts, duplicates, self._recalls
         )
         self._max_bytes = config.replay_bytes or self._free_share()
+        self._metrics.log_limit_bytes.set(self._max_bytes)
         self._finder = StoreThread(config.database_url, "persist finder", applied_seq)
         self._open.callback(self._finder.close)
         self._writer = StoreThread(config.database_url, "persist writer", applied_seq)

@@ -74,6 +74,10 @@ def test_one_command_starts_a_relay_that_tells_of_itself(house: Fleet) -> None:
     assert told["port"] == house.port
     elsewhere = json.loads(status(house, "--json", STANDPIPE_BIND=":1").stdout)
     assert elsewhere["port"] == house.port
+    file = json.loads(Paths(house.data_dir).run_file("persist").read_text())
+    with urllib.request.urlopen(f"http://127.0.0.1:{file['metrics_port']}/metrics") as answer:
+        lines = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines())
+    assert float(lines["standpipe_log_limit_bytes"]) > float(lines["standpipe_log_bytes"]) > 0
     asked = status(house)
     assert asked.returncode == 0
     assert all(name in asked.stdout for name in names)
