@@ -18,8 +18,6 @@ Tid = NewType("Tid", str)
 DID_MAX_CHARS: Final = 2048
 PLC_METHOD: Final = "did:plc:"
 WEB_METHOD: Final = "did:web:"
-PATH_MAX_CHARS: Final = 317 + 1 + 512
-"""The longest NSID, a slash, the longest record key."""
 
 _TID_DIGITS: Final = "234567abcdefghijklmnopqrstuvwxyz"
 _TO_BASE32: Final = str.maketrans(_TID_DIGITS, "0123456789abcdefghijklmnopqrstuv")

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from tests.fix_net import free_port
+
 T = TypeVar("T")
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -30,13 +31,6 @@ START_S: Final = 60.0
 """How long a relay may take from nothing to delivering, in seconds: initdb is most of it."""
 STOP_S: Final = 40.0
 """How long a drained shutdown may take, in seconds."""
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(what: str, condition: Callable[[], T | None], deadline_s: float) -> T:

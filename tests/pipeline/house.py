@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from common.sharding import owner_of, shard_of
 from common.verdict import DropReason
-from tests.relay import ROOT, Relay, free_port
+from tests.fix_net import free_port
+from tests.relay import ROOT, Relay
 from tests.simnet import Consumer, Network, NetworkConfig, Report, compare
 from tests.simnet.delivered import Delivered
 

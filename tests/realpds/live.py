@@ -24,7 +24,8 @@ import venv
 from pathlib import Path
 from typing import Any, Final
 
-from tests.relay import ROOT, Relay, free_port, wait_for
+from tests.fix_net import free_port
+from tests.relay import ROOT, Relay, wait_for
 
 READY_S: Final = 60.0
 """How long node may take to start both PDSes, in seconds."""
