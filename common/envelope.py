@@ -13,12 +13,12 @@ This module knows shapes and bytes. It does not know sockets, and it does not ju
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Any, Final, NamedTuple
 
 import cbor2
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Version of the messages between the stages; both ends refuse another by name."""
 
 
@@ -31,6 +31,19 @@ class Kind(IntEnum):
     ACCOUNT = 4
 
 
+class Mark(IntFlag):
+    """What the log keeps of how an event passed. Part of the log's format: never renumbered.
+
+    DISCONTINUOUS: sound in itself, but `since` or `prevData` do not follow from the state.
+    WAIVED: failed the inversion, and its host is at the level `observe`.
+    OURS: the relay says it, after asking the host; no frame of the host's stands behind it.
+    """
+
+    DISCONTINUOUS = 1
+    WAIVED = 2
+    OURS = 4
+
+
 class AccountState(NamedTuple):
     """The newest state of one account, as persist owns it.
 
@@ -39,6 +52,8 @@ class AccountState(NamedTuple):
     commit: CID (36 bytes) of that commit.
     active, status: hosting status as its host last told it; status None when none was given.
     host: number of the host that last spoke for the account with authority; 0 when none did.
+    desynchronized: a commit did not follow from the one before, and no #sync has come since.
+    discontinuities: how many such commits there were, ever.
     """
 
     rev: str | None
@@ -47,6 +62,8 @@ class AccountState(NamedTuple):
     active: bool
     status: str | None
     host: int
+    desynchronized: bool = False
+    discontinuities: int = 0
 
 
 class Base(NamedTuple):
@@ -76,7 +93,7 @@ class Judged(NamedTuple):
     seq_start, seq_end: where the CBOR integer `seq` stands in the frame, in bytes.
     base: the state it was judged against. after: the state it leads to.
     recall: how often events of this account were sent back to this process (see persist.recall).
-    received_us: when its last byte was read, Unix microseconds.
+    received_us: when its last byte was read, Unix microseconds. marks: of common.envelope.Mark.
     """
 
     position: int
@@ -93,6 +110,7 @@ class Judged(NamedTuple):
     seq_end: int
     recall: int
     received_us: int
+    marks: int = 0
 
 
 class HostCursor(NamedTuple):
@@ -122,6 +140,7 @@ class Batch:
     one fences the lower ones of the same member out.
     log_epoch: of the last Reply that was heard, 0 before any. Persist takes events only under its
     own: what was sent to its predecessor may have been lost, and nothing may overtake that.
+    clock_suspect: many hosts' revs lie in the future, so that our clock is believed wrong.
     """
 
     member: int
@@ -131,6 +150,7 @@ class Batch:
     cursors: list[HostCursor] = field(default_factory=list)
     observations: list[HostObservation] = field(default_factory=list)
     log_epoch: int = 0
+    clock_suspect: bool = False
 
 
 @dataclass(slots=True)
@@ -169,6 +189,7 @@ def encode_batch(batch: Batch) -> list[bytes]:
             batch.observations,
             [len(frame) for frame in batch.frames],
             batch.log_epoch,
+            batch.clock_suspect,
         ]
     )
     return [head, b"".join(batch.frames)]
@@ -180,7 +201,9 @@ def decode_batch(parts: list[bytes]) -> Batch:
     Raises:
         UnknownVersion: the sender is of another release.
     """
-    (_version, member, epoch, events, cursors, observations, lengths, log_epoch) = _open(parts[0])
+    (
+        _version, member, epoch, events, cursors, observations, lengths, log_epoch, clock_suspect,
+    ) = _open(parts[0])  # fmt: skip
     back_to_back = parts[1]
     frames, start = [], 0
     for length in lengths:
@@ -195,6 +218,7 @@ def decode_batch(parts: list[bytes]) -> Batch:
         [HostCursor(*cursor) for cursor in cursors],
         [HostObservation(*observation) for observation in observations],
         log_epoch,
+        clock_suspect,
     )
 
 

@@ -32,6 +32,8 @@ CREATE TABLE IF NOT EXISTS account (
     rev        text,                                 -- of the newest commit; NULL before the first
     commit_cid bytea,                                -- 36 bytes
     data_cid   bytea,                                -- 36 bytes: the MST root
+    desynchronized  boolean NOT NULL DEFAULT false,  -- a commit did not follow, and no #sync came since
+    discontinuities bigint NOT NULL DEFAULT 0,       -- how many such commits there were
     seq        bigint NOT NULL                       -- of the event that last changed this row
 );
 

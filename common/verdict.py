@@ -7,7 +7,7 @@ closed, so that a label never carries what a host can choose.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class DropReason(StrEnum):
@@ -31,6 +31,7 @@ class DropReason(StrEnum):
     BLOCKS_TOO_LARGE = "blocks_too_large"
     TOO_MANY_OPS = "too_many_ops"
     OP_INVALID = "op_invalid"
+    RATE_LIMITED = "rate_limited"
     # Who it speaks for (S-IDN, S-AUT, S-ACC).
     IDENTITY_NOT_FOUND = "identity_not_found"
     IDENTITY_BROKEN = "identity_broken"
@@ -45,8 +46,39 @@ class DropReason(StrEnum):
     COMMIT_MALFORMED = "commit_malformed"
     COMMIT_MISMATCH = "commit_mismatch"
     SIGNATURE_INVALID = "signature_invalid"
+    SYNC_NOT_RESIGNED = "sync_not_resigned"
+    CAR_TOO_MANY_BLOCKS = "car_too_many_blocks"
+    RECORD_MISSING = "record_missing"
+    RECORD_TOO_LARGE = "record_too_large"
+    RECORD_MALFORMED = "record_malformed"
+    # What its tree says (S-MST, S-VAL-06, S-VAL-17).
+    NODE_MISSING = "node_missing"
+    NODE_MALFORMED = "node_malformed"
+    TREE_MALFORMED = "tree_malformed"
+    OP_MISMATCH = "op_mismatch"
+    OP_PREV_MISSING = "op_prev_missing"
+    PREV_DATA_MISSING = "prev_data_missing"
+    PREV_DATA_MISMATCH = "prev_data_mismatch"
     # At the sequencer.
     DUPLICATE = "duplicate"
+
+
+WAIVABLE: Final = frozenset(
+    {
+        DropReason.NODE_MISSING,
+        DropReason.OP_PREV_MISSING,
+        DropReason.PREV_DATA_MISSING,
+        DropReason.PREV_DATA_MISMATCH,
+    }
+)
+"""What a host at the level `observe` is let through with: failures of the inversion alone."""
+
+
+class Level(StrEnum):
+    """How strictly a host is judged. Nothing becomes OBSERVE by itself."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
 
 
 class Drop(NamedTuple):

@@ -20,7 +20,7 @@ from common.commit import BadCommit, SignedCommit, open_commit
 from common.envelope import AccountState, Kind
 from common.event import Event
 from common.syntax import tid_text, tid_time_s
-from common.verdict import Drop, DropReason
+from common.verdict import Drop, DropReason, Level
 from ingest.did_document import Broken, Identity, NotFound
 
 REV_SKEW_S: Final = 300.0
@@ -31,9 +31,15 @@ Source: "a few minutes" in the sync spec; the reference relay's tolerance is fiv
 
 
 class Accept(NamedTuple):
-    """The event goes on. after: the state of its account once it has."""
+    """The event goes on.
+
+    after: the state of its account once it has. marks: of common.envelope.Mark. waived: what a
+    host at the level `enforce` would have lost it for.
+    """
 
     after: AccountState
+    marks: int = 0
+    waived: DropReason | None = None
 
 
 class NeedFreshIdentity(NamedTuple):
@@ -46,16 +52,29 @@ class NeedFreshIdentity(NamedTuple):
     detail: str
 
 
-Verdict = Accept | Drop | NeedFreshIdentity
+class NeedStatus(NamedTuple):
+    """The account is thought inactive, and its own host speaks for it: ask that host, once.
+
+    If it says the same, the event is dropped as ACCOUNT_INACTIVE. Source: S-ACC-18.
+    """
+
+    detail: str
+
+
+Verdict = Accept | Drop | NeedFreshIdentity | NeedStatus
 Known = Identity | Broken | NotFound
 """What can be known of an identity; one that cannot be told now is not judged at all."""
 
 
 class Source(NamedTuple):
-    """Whom the event came from. host: its number. hostname: normal form, with a port if any."""
+    """Whom the event came from.
+
+    host: its number. hostname: normal form, with a port if any. level: how strictly it is judged.
+    """
 
     host: int
     hostname: str
+    level: Level = Level.ENFORCE
 
 
 class Case:

@@ -63,7 +63,9 @@ class Store:
         with connection.transaction():
             if changes.accounts:
                 dids, seqs, states = zip(*changes.accounts, strict=True)
-                revs, datas, commits, actives, statuses, hosts = zip(*states, strict=True)
+                revs, datas, commits, actives, statuses, hosts, desynchronized, discontinuities = zip(
+                    *states, strict=True
+                )
                 connection.execute(
                     _WRITE_ACCOUNTS,
                     (
@@ -74,6 +76,8 @@ class Store:
                         list(revs),
                         list(commits),
                         list(datas),
+                        list(desynchronized),
+                        list(discontinuities),
                         list(seqs),
                     ),
                 )
@@ -105,7 +109,7 @@ def _storable(text: str | None) -> str | None:
 
 
 _FIND_STATES: Final = """
-    SELECT did, rev, data_cid, commit_cid, active, status, host_id
+    SELECT did, rev, data_cid, commit_cid, active, status, host_id, desynchronized, discontinuities
     FROM account WHERE did = ANY(%s)
 """
 
@@ -120,13 +124,15 @@ _READ_CURSORS: Final = """
 # `seq` guards against a flush that was committed although its confirmation was lost.
 _WRITE_ACCOUNTS: Final = """
     INSERT INTO account AS known
-        (did, host_id, active, status, rev, commit_cid, data_cid, seq)
+        (did, host_id, active, status, rev, commit_cid, data_cid, desynchronized, discontinuities,
+         seq)
     SELECT * FROM unnest(
         %b::text[], %b::int[], %b::bool[], %b::text[], %b::text[], %b::bytea[], %b::bytea[],
-        %b::bigint[])
+        %b::bool[], %b::bigint[], %b::bigint[])
     ON CONFLICT (did) DO UPDATE SET
         host_id = excluded.host_id, active = excluded.active, status = excluded.status,
         rev = excluded.rev, commit_cid = excluded.commit_cid, data_cid = excluded.data_cid,
+        desynchronized = excluded.desynchronized, discontinuities = excluded.discontinuities,
         seq = excluded.seq
     WHERE excluded.seq > known.seq
 """
