@@ -61,7 +61,7 @@ class Pipeline:
         ask: Callable[[str, int, float], None],
         send: Callable[[Judged, bytes], None],
         may_give_up: Callable[[str, float], bool],
-        on_drop: Callable[[Feed, str, Drop], None] = lambda _feed, _did, _drop: None,
+        on_drop: Callable[[Feed, Drop, Event | None, bytes], None] = lambda *_: None,
     ) -> None:
         """Nothing is under way yet.
 
@@ -72,7 +72,8 @@ class Pipeline:
             may_give_up: whether a DID that cannot be resolved is alone in that, by DID and time.
             send: one judged event and its frame to persist; the answer comes to `logged`,
                 `duplicate` or `back`.
-            on_drop: told of each drop, for the log.
+            on_drop: told of each drop, for the log and the reject ledger: whose it was, why, the
+                event if it was legible, and the message's bytes, empty where they were not kept.
         """
         self._limits = limits
         self._epoch = epoch
@@ -116,7 +117,7 @@ class Pipeline:
             counts.received[KIND_LABELS[decoded.kind]] += 1
             entry = feed.upstream.begin(decoded.seq)
             if entry is None:
-                self.drop(feed, _repeated(feed, decoded.seq))
+                self.drop(feed, _repeated(feed, decoded.seq), raw, decoded)
                 return None
             account = self._accounts.get(decoded.did)
             pending = Pending(decoded, feed, entry, account, now_s)
@@ -132,13 +133,10 @@ class Pipeline:
         if isinstance(decoded, Drop):
             counts.received["unknown" if decoded.reason in _UNKNOWN else "malformed"] += 1
             if decoded.seq:
-                self._drop_numbered(feed, decoded)
-            elif decoded.reason is DropReason.MALFORMED_FRAME:
-                self.drop(feed, decoded)
-                return decoded
-            else:
-                self.drop(feed, decoded)
-            return None
+                self._drop_numbered(feed, decoded, raw)
+                return None
+            self.drop(feed, decoded, raw)
+            return decoded if decoded.reason is DropReason.MALFORMED_FRAME else None
         if isinstance(decoded, Info):
             counts.received["info"] += 1
             return decoded
@@ -146,12 +144,12 @@ class Pipeline:
         counts.received["error"] += 1
         return decoded
 
-    def drop(self, feed: Feed, drop: Drop, did: str = "") -> None:
-        """Count a message that goes no further."""
+    def drop(self, feed: Feed, drop: Drop, raw: bytes = b"", event: Event | None = None) -> None:
+        """Count a message that goes no further. See `on_drop`."""
         self.counts.dropped[drop.reason] += 1
-        self._on_drop(feed, did, drop)
+        self._on_drop(feed, drop, event, raw)
 
-    def _drop_numbered(self, feed: Feed, drop: Drop) -> None:
+    def _drop_numbered(self, feed: Feed, drop: Drop, raw: bytes) -> None:
         """A message that is no event, but has a number: the cursor may pass it."""
         entry = feed.upstream.begin(drop.seq)
         if entry is None:
@@ -159,7 +157,7 @@ class Pipeline:
         else:
             feed.upstream.finish(entry)
             self._progress(feed)
-        self.drop(feed, drop)
+        self.drop(feed, drop, raw)
 
     # --- judging ---
 
@@ -421,7 +419,7 @@ class Pipeline:
     # --- the end of an event ---
 
     def _finish_dropped(self, pending: Pending, drop: Drop) -> None:
-        self.drop(pending.feed, drop, pending.event.did)
+        self.drop(pending.feed, drop, pending.event.raw, pending.event)
         self._finish(pending)
 
     def _finish(self, pending: Pending) -> None:

@@ -25,6 +25,7 @@ import psycopg
 import zmq
 
 from common.envelope import HostCursor, HostObservation, Judged
+from common.event import Event
 from common.verdict import Drop
 from ingest import metrics
 from ingest.account import Feed
@@ -341,13 +342,14 @@ class Worker:
             metrics.HOSTS.labels(status).set(statuses[status])
         self._drops_to_log = DROPS_LOGGED_A_SECOND
 
-    def _dropped(self, feed: Feed, did: str, drop: Drop) -> None:
+    def _dropped(self, feed: Feed, drop: Drop, event: Event | None, raw: bytes) -> None:  # noqa: ARG002 - the reject ledger keeps it
         if self._drops_to_log > 0:
             self._drops_to_log -= 1
             _log.info(
                 "dropped",
                 extra={"fields": {
-                    "reason": drop.reason.value, "host": feed.source.hostname, "did": did,
+                    "reason": drop.reason.value, "host": feed.source.hostname,
+                    "did": event.did if event is not None else "",
                     "seq": drop.seq, "detail": drop.detail,
                 }},
             )  # fmt: skip

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Self
 
+from common.event import Event
 from common.verdict import Drop, DropReason
 from ingest.account import Feed
 from ingest.config import Limits, ResolverLimits
@@ -58,9 +59,9 @@ class CountingWorker(Worker):
         self.forwarded: Counter[str] = Counter()
         self.dropped: Counter[DropReason] = Counter()
 
-    def _dropped(self, feed: Feed, did: str, drop: Drop) -> None:
-        self.drops.append((did, drop))
-        super()._dropped(feed, did, drop)
+    def _dropped(self, feed: Feed, drop: Drop, event: Event | None, raw: bytes) -> None:
+        self.drops.append((event.did if event is not None else "", drop))
+        super()._dropped(feed, drop, event, raw)
 
     def _report(self) -> None:
         counts = self.pipeline.counts

@@ -10,9 +10,10 @@ from typing import Any
 from coincurve import PrivateKey
 
 from common.envelope import NEVER_SEEN, AccountState, HostCursor, Judged, base_of
+from common.event import Event
 from common.frame import ACCOUNT_HEADER, IDENTITY_HEADER
 from common.syntax import tid_text
-from common.verdict import DropReason
+from common.verdict import Drop, DropReason
 from ingest.account import Feed
 from ingest.backoff import Backoff
 from ingest.config import EVENT_BYTES, Limits
@@ -54,6 +55,7 @@ class Story:
         self.asked: list[tuple[str, float]] = []
         self.sent: list[tuple[Judged, bytes]] = []
         self.drops: list[tuple[str, DropReason, int]] = []
+        self.dropped_bytes: list[bytes] = []
         self.hopeless = True
         self.feed = Feed(PDS, 1, 5, 0, Backoff(1.0, 60.0, Random(1)))
         self.pipeline = Pipeline(
@@ -62,8 +64,13 @@ class Story:
             ask=lambda did, _host, delay_s: self.asked.append((did, delay_s)),
             send=lambda judged, raw: self.sent.append((judged, raw)),
             may_give_up=lambda _did, _now_s: self.hopeless,
-            on_drop=lambda _feed, did, drop: self.drops.append((did, drop.reason, drop.seq)),
+            on_drop=self._dropped,
         )
+
+    def _dropped(self, _feed: Feed, drop: Drop, event: Event | None, raw: bytes) -> None:
+        assert event is None or event.raw == raw
+        self.drops.append((event.did if event else "", drop.reason, drop.seq))
+        self.dropped_bytes.append(raw)
 
     def take(self, *raws: bytes, feed: Feed | None = None) -> None:
         for raw in raws:
@@ -171,7 +178,9 @@ def test_the_number_at_the_cursor_may_repeat_once() -> None:
 
 def test_a_message_of_wrong_form_but_with_a_number_lets_the_cursor_pass() -> None:
     story = Story()
-    story.take(frame(seq=5, rev="no"), frame(seq=6, repo="no"), frame(seq=4, repo="no"))
+    bad = [frame(seq=5, rev="no"), frame(seq=6, repo="no"), frame(seq=4, repo="no")]
+    story.take(*bad)
+    assert story.dropped_bytes == bad
     assert story.reasons() == [
         DropReason.REV_INVALID, DropReason.DID_INVALID, DropReason.SEQ_NOT_RISING,
     ]  # fmt: skip
