@@ -38,3 +38,31 @@ CREATE TABLE IF NOT EXISTS account (
 );
 
 CREATE INDEX IF NOT EXISTS account_host ON account (host_id);
+
+-- How strictly a host is judged, and what speaks for judging it strictly again.
+ALTER TABLE host
+    ADD COLUMN IF NOT EXISTS level       text NOT NULL DEFAULT 'enforce',    -- common.verdict.Level: the operator's word, or the automatic move up
+    ADD COLUMN IF NOT EXISTS level_since timestamptz NOT NULL DEFAULT now(), -- when the level was last changed
+    ADD COLUMN IF NOT EXISTS waived_at   timestamptz,                        -- when something was last waived at this level; NULL: nothing was
+    ADD COLUMN IF NOT EXISTS checked     bigint NOT NULL DEFAULT 0;          -- commits at `observe` that passed every check since then
+
+-- The last messages of each host that were dropped. Bounded for each host by ingest.store.
+CREATE TABLE IF NOT EXISTS reject (
+    id      bigserial PRIMARY KEY,                   -- rises with time; the cursor of /rejects
+    host_id integer NOT NULL,                        -- who sent it
+    at      timestamptz NOT NULL,                    -- when it was dropped, by the relay's clock
+    reason  text NOT NULL,                           -- common.verdict.DropReason
+    detail  text NOT NULL,                           -- in words
+    kind    text,                                    -- 'commit', 'sync', …; NULL: not legible, as the next three
+    did     text,                                    -- as the message claims
+    rev     text,
+    seq     bigint,                                  -- the host's
+    size    integer NOT NULL,                        -- of the frame, in bytes
+    frame   bytea                                    -- as it came; NULL: let go, or never kept
+);
+
+ALTER TABLE reject ALTER frame SET STORAGE EXTERNAL; -- what hosts send does not compress
+
+CREATE INDEX IF NOT EXISTS reject_host ON reject (host_id, id);
+CREATE INDEX IF NOT EXISTS reject_did ON reject (did, id);
+CREATE INDEX IF NOT EXISTS reject_at ON reject (at);
