@@ -3,7 +3,7 @@
 
 PYTHON_IN_VENV := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint format bench test-realpds clean
+.PHONY: help demo run test lint format bench mutants test-realpds clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ format: .venv/.built ## Bring all code into the one format
 
 bench: .venv/.built ## Print the cost of an event by stage, beside the floor of the same run
 	@$(PYTHON_IN_VENV) -m tests.bench $(ARGS)
+
+mutants: .venv/.built ## Put small bugs into a copy, one at a time: does a test see each?
+	@$(PYTHON_IN_VENV) -m tests.mutants $(ARGS)
 
 test-realpds: .venv/.built ## Run real PDSes and a real directory against the relay; needs npm
 	@$(PYTHON_IN_VENV) -m tests.realpds.live $(ARGS)
