@@ -18,6 +18,7 @@ from common.envelope import NEVER_SEEN, AccountState, Judged
 from common.event import Event
 from ingest.config import EVENT_BYTES
 from ingest.judge import Known, Source
+from ingest.questions import Need
 from ingest.upstream import Entry, Upstream
 
 if TYPE_CHECKING:
@@ -94,13 +95,14 @@ class Account:
     """One DID. See the module's docstring.
 
     asked_s: when the question was asked that `identity` answers, Unix seconds; 0 before any.
-    tried_s: when a question was last begun. asking: the hosts for which a look-up is under way. failing_s: since when it
+    tried_s: when a question was last begun. asking: the hosts for which a look-up is under way.
+    need: the most urgent one that it is for, while there is any. failing_s: since when it
     alone could not be told, Unix seconds; 0 when it could. recall: see common.envelope.Judged.
     queues: by number of the host; none is empty.
     """
 
     __slots__ = (
-        "asked_s", "asking", "did", "failing_s", "identity", "in_flight", "queues", "recall",
+        "asked_s", "asking", "did", "failing_s", "identity", "in_flight", "need", "queues", "recall",
         "recalled", "state", "tried_s",
     )  # fmt: skip
 
@@ -111,6 +113,7 @@ class Account:
         self.asked_s = 0.0
         self.tried_s = 0.0
         self.asking: tuple[int, ...] = ()
+        self.need = Need.FIRST
         self.failing_s = 0.0
         self.recall = 0
         self.in_flight = 0

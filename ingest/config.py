@@ -73,6 +73,8 @@ class Limits:
     """One DID is looked up at most so often, in seconds; what needs the answer waits so long."""
     stale_s: float = 86_400.0
     """Older documents are looked up again while they go on being used. Source: S-IDN-09."""
+    stale_again_s: float = 600.0
+    """After so long such a look-up that failed is tried again, in seconds: no hurry, nobody waits."""
     accounts: int = 60_000
     """Accounts whose state and key are remembered: about 1 kB each."""
 

@@ -25,6 +25,7 @@ from common.verdict import Drop, DropReason
 from ingest.account import Account, Accounts, Feed, Pending, Queue
 from ingest.config import Limits
 from ingest.judge import Accept, Known, NeedFreshIdentity, judge, judge_early
+from ingest.questions import Need
 
 KIND_LABELS: Final = {
     Kind.COMMIT: "commit",
@@ -58,7 +59,7 @@ class Pipeline:
         limits: Limits,
         *,
         epoch: int,
-        ask: Callable[[str, int, float], None],
+        ask: Callable[[str, int, float, Need], None],
         send: Callable[[Judged, bytes], None],
         may_give_up: Callable[[str, float], bool],
         on_drop: Callable[[Feed, Drop, Event | None, bytes], None] = lambda *_: None,
@@ -67,8 +68,9 @@ class Pipeline:
 
         Args:
             epoch: of this process, see common.envelope.Batch.
-            ask: look up the document of a DID, for a host, after so many seconds; the answer comes
-                to `resolved`, or, as often as it cannot be told, to `unresolved`.
+            ask: look up the document of a DID, for a host, after so many seconds, for this need; the
+                answer comes to `resolved` (or, one that was kept from before, to `remembered`), or,
+                as often as it cannot be told, to `unresolved`. Asked again with a more urgent need.
             may_give_up: whether a DID that cannot be resolved is alone in that, by DID and time.
             send: one judged event and its frame to persist; the answer comes to `logged`,
                 `duplicate` or `back`.
@@ -170,11 +172,13 @@ class Pipeline:
             if early is not None:
                 self._finish_dropped(pending, early)
                 return True
-            self._look_up(pending, now_s)
+            # What was kept from before this event is no use where the event says that it changed.
+            need = Need.NEWER if event.kind is Kind.IDENTITY else Need.FIRST
+            self._look_up(pending, now_s, need)
             return False
         fresh = account.asked_s >= pending.received_s
         if event.kind is Kind.IDENTITY and not fresh:
-            self._look_up(pending, now_s)
+            self._look_up(pending, now_s, Need.NEWER)
             return False
         verdict = judge(
             event,
@@ -187,31 +191,34 @@ class Pipeline:
         if type(verdict) is Accept:
             self._forward(pending, verdict.after)
         elif isinstance(verdict, NeedFreshIdentity):
-            self._look_up(pending, now_s)
+            self._look_up(pending, now_s, Need.NEWER)
             return False
         elif isinstance(verdict, Drop):
             self._finish_dropped(pending, verdict)
         if now_s - max(account.asked_s, account.tried_s) > self._limits.stale_s:
             # It goes on being used until the newer one is there.
-            self._look_up(pending, now_s)
+            self._look_up(pending, now_s, Need.REFRESH)
         return True
 
-    def _look_up(self, pending: Pending, now_s: float) -> None:
+    def _look_up(self, pending: Pending, now_s: float, need: Need) -> None:
         """Ask for the document of an event's account, not too soon after the last time.
 
         What needs the answer waits for it: dropping it instead would let a stranger's events
         use up the look-ups that the account's own need.
         """
         account, host = pending.account, pending.feed.source.host
-        if host in account.asking:
+        if host in account.asking and need >= account.need:
             return
         delay_s = 0.0
         if not account.asking:
+            account.need = need
             delay_s = max(0.0, account.tried_s + self._limits.refresh_s - now_s)
             account.tried_s = now_s + delay_s
+        account.need = min(need, account.need)
         # Another host may have asked, but it waits in its own line, which may be long.
-        account.asking += (host,)
-        self._ask(account.did, host, delay_s)
+        if host not in account.asking:
+            account.asking += (host,)
+        self._ask(account.did, host, delay_s, need)
 
     def _hold(self, pending: Pending, now_s: float) -> None:
         """Have an event wait behind those of its account from its host."""
@@ -305,9 +312,23 @@ class Pipeline:
             return
         account.identity = identity
         account.asked_s = asked_s
+        # One that was kept was asked for long ago: the next question need not wait.
+        account.tried_s = min(account.tried_s, asked_s)
         account.asking = ()
         account.failing_s = 0.0
         self._judge_waiting(account, now_s)
+
+    def remembered(self, did: str, identity: Known, asked_s: float, now_s: float) -> None:
+        """What a DID's document said when somebody asked before any event now waiting came.
+
+        It decides nothing that takes a newer one, whatever the clock said then. See `resolved`.
+        """
+        account = self._accounts.find(did)
+        if account is None:
+            return
+        for queue in account.queues.values():
+            asked_s = min(asked_s, queue.events[0].received_s - 0.001)
+        self.resolved(did, identity, asked_s, now_s)
 
     def still_wanted(self, did: str) -> bool:
         """Whether anything waits for a DID's document; if not, the question is withdrawn."""
@@ -315,6 +336,9 @@ class Pipeline:
         if account is None:
             return False
         if not account.queues:
+            if account.asking:
+                # A refresh that failed is due again soon, not after another whole age.
+                account.tried_s -= self._limits.stale_s - self._limits.stale_again_s
             account.asking = ()
         return bool(account.asking)
 

@@ -10,6 +10,20 @@ kept free from any one host. No I/O, no clock.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
+from enum import IntEnum
+
+
+class Need(IntEnum):
+    """What a DID document is needed for; the more urgent, the lower.
+
+    FIRST: nothing is known of the DID, and its events wait; a document kept from before will do.
+    NEWER: events wait for a document that was asked for after they came.
+    REFRESH: the one at hand is old, and goes on being used meanwhile; nobody waits.
+    """
+
+    FIRST = 0
+    NEWER = 1
+    REFRESH = 2
 
 
 class Questions:

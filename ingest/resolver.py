@@ -36,7 +36,7 @@ from ingest.did_document import (
 from ingest.directory import Answer, Directory
 from ingest.fetch import Fetcher, FetchError
 from ingest.judge import Known
-from ingest.questions import Questions
+from ingest.questions import Need, Questions
 
 _GONE: Final = (404, 410)
 
@@ -96,12 +96,14 @@ class Resolver:
                 timer.cancel()
             self._timers.clear()
 
-    def ask(self, did: str, host: int, delay_s: float = 0.0) -> None:
+    def ask(self, did: str, host: int, delay_s: float = 0.0, need: Need = Need.FIRST) -> None:  # noqa: ARG002 - soon
         """Look a DID up after so many seconds; a host asks once until it is answered or withdrawn.
 
         Where another host has asked already it is one question, that stands in both lines.
         """
         askers = self._askers.get(did)
+        if askers is not None and host in askers:
+            return
         if askers is not None:
             askers.append(host)
             if did in self._queued:

@@ -35,6 +35,7 @@ from ingest.hosts import HostRow, Table, ours, seed
 from ingest.judge import Source
 from ingest.outlet import Outlet
 from ingest.pipeline import Pipeline, cursor_of
+from ingest.questions import Need
 from ingest.resolver import Resolver
 from ingest.subscription import Subscription
 from ingest.target import Target
@@ -151,8 +152,8 @@ class Worker:
 
     # The parts know each other only through these, as each is made when others are not yet.
 
-    def _ask(self, did: str, host: int, delay_s: float) -> None:
-        self._resolver.ask(did, host, delay_s)
+    def _ask(self, did: str, host: int, delay_s: float, need: Need) -> None:
+        self._resolver.ask(did, host, delay_s, need)
 
     def _send(self, judged: Judged, frame: bytes) -> None:
         self.outlet.add(judged, frame)

@@ -20,6 +20,7 @@ from ingest.config import EVENT_BYTES, Limits
 from ingest.did_document import Identity, NotFound
 from ingest.judge import Source
 from ingest.pipeline import JUDGED_AT_ONCE, Pipeline, cursor_of
+from ingest.questions import Need
 from ingest.signature import K256Key
 from tests.common.commits import NODE, RECORD, TIME, car, cid, commit_block, encode, frame, link
 
@@ -53,6 +54,7 @@ class Story:
     def __init__(self, **changed: Any) -> None:
         self.now_s = 1_784_000_000.0
         self.asked: list[tuple[str, float]] = []
+        self.needs: list[Need] = []
         self.sent: list[tuple[Judged, bytes]] = []
         self.drops: list[tuple[str, DropReason, int]] = []
         self.dropped_bytes: list[bytes] = []
@@ -61,11 +63,15 @@ class Story:
         self.pipeline = Pipeline(
             replace(Limits(), **changed),
             epoch=9,
-            ask=lambda did, _host, delay_s: self.asked.append((did, delay_s)),
+            ask=self._ask,
             send=lambda judged, raw: self.sent.append((judged, raw)),
             may_give_up=lambda _did, _now_s: self.hopeless,
             on_drop=self._dropped,
         )
+
+    def _ask(self, did: str, _host: int, delay_s: float, need: Need) -> None:
+        self.asked.append((did, delay_s))
+        self.needs.append(need)
 
     def _dropped(self, _feed: Feed, drop: Drop, event: Event | None, raw: bytes) -> None:
         assert event is None or event.raw == raw
