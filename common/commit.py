@@ -38,10 +38,14 @@ class SignedCommit(NamedTuple):
 
 
 class BadCommit(NamedTuple):
-    """Why a block is not the commit that its message announced."""
+    """Why a block is not the commit that its message announced.
+
+    rev: the one that was signed, where nothing but that is another.
+    """
 
     reason: DropReason
     detail: str
+    rev: str | None = None
 
 
 def open_commit(block: bytes, did: str, rev: str) -> SignedCommit | BadCommit:
@@ -98,7 +102,7 @@ def _open_slowly(block: bytes, did: str, rev: str) -> SignedCommit | BadCommit:
     if fields["did"] != did:
         return BadCommit(DropReason.COMMIT_MISMATCH, f"signed for {fields['did']}"[:200])
     if fields["rev"] != rev:
-        return BadCommit(DropReason.COMMIT_MISMATCH, f"signed rev {fields['rev']}")
+        return BadCommit(DropReason.COMMIT_MISMATCH, f"signed rev {fields['rev']}", fields["rev"])
     cut = spans["sig"]
     unsigned = map_head(len(fields) - 1) + block[body : cut.key] + block[cut.end :]
     return SignedCommit(did, rev, fields["data"], bytes(sig), sha256(unsigned).digest())

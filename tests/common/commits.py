@@ -50,8 +50,12 @@ def car(roots: list[bytes], blocks: list[bytes], names: list[bytes] | None = Non
     return out
 
 
-NODE = encode({"e": [], "l": None})
+PATH = "app.example.note/3k"
 RECORD = encode({"$type": "app.example.note", "text": "hello"})
+EMPTY = encode({"e": [], "l": None})
+"""The tree before the commit."""
+NODE = encode({"e": [{"k": PATH.encode(), "p": 0, "t": None, "v": link(cid(RECORD))}], "l": None})
+"""The tree after it."""
 
 
 def commit_block(*, key: PrivateKey = KEY, **changed: Any) -> bytes:
@@ -72,10 +76,10 @@ def compact_signature(key: PrivateKey, message: bytes) -> bytes:
 
 
 def payload(**changed: Any) -> dict[str, Any]:
-    """The payload of a #commit with one op; a field set to `...` is left out."""
+    """The payload of a #commit that creates a repo's only record; a field `...` is left out."""
     block = commit_block()
     fields: dict[str, Any] = {
-        "ops": [{"action": "create", "path": "app.example.note/3k", "cid": link(cid(RECORD))}],
+        "ops": [{"action": "create", "path": PATH, "cid": link(cid(RECORD))}],
         "rev": REV,
         "seq": 31527015322,
         "repo": DID,
@@ -86,7 +90,7 @@ def payload(**changed: Any) -> dict[str, Any]:
         "commit": link(cid(block)),
         "rebase": False,
         "tooBig": False,
-        "prevData": link(cid(b"before")),
+        "prevData": link(cid(EMPTY)),
     }
     fields.update(changed)
     return {name: value for name, value in fields.items() if value is not ...}

@@ -26,6 +26,7 @@ from common.frame import (
 from common.verdict import Drop, DropReason
 from tests.common.commits import (
     DID,
+    EMPTY,
     RECORD,
     REV,
     SINCE,
@@ -75,7 +76,7 @@ def test_an_ordinary_commit_is_read_the_fast_way() -> None:
     assert (found.kind, found.did, found.seq) == (Kind.COMMIT, DID, 31527015322)
     assert (found.rev, found.since, found.time) == (REV, SINCE, TIME)
     assert found.commit == cid(commit_block())
-    assert found.prev_data == cid(b"before")
+    assert found.prev_data == cid(EMPTY)
     assert found.blocks == payload()["blocks"]
     assert found.ops == [Op("create", PATH, cid(RECORD), None)]
     assert cbor2.loads(raw[found.seq_start : found.seq_end]) == 31527015322
