@@ -16,7 +16,7 @@ from common.event import Event
 _DISCONTINUOUS = int(Mark.DISCONTINUOUS)
 
 
-def state_after(
+def state_after_event(
     state: AccountState,
     event: Event,
     *,

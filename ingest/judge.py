@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from common.account_state import state_after
+from common.account_state import state_after_event
 from common.envelope import AccountState, Kind, Mark
 from common.event import Event
 from common.syntax import PLC_METHOD
@@ -135,7 +135,7 @@ def judge(
         return verdict
     if checked is not None:
         checked.passed(kind)
-    after = state_after(
+    after = state_after_event(
         state,
         event,
         data=case.signed.data if case.signed is not None else None,

@@ -3,8 +3,8 @@
     rows from scan_seq on       → which upstream seqs are logged (persist.duplicates)
     frames behind applied_seq   → the states they led to, over those that PostgreSQL has
 
-The state after an event follows from the event and the state before it, by the same rule that
-ingest's judge uses; what is in the log has passed that judge.
+The state after an event follows from the event, its row's marks and the state before it, by the one
+rule of common.account_state; what is in the log has passed ingest's judge.
 
 Bytes and states in, states out; reading and asking is persist/catch_up.py's.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from common.account_state import state_after_event
 from common.car import Car, walk
 from common.chunk import Chunk
 from common.commit import SignedCommit, open_commit
@@ -24,11 +25,12 @@ from persist.outgoing import payload_start
 
 
 class Logged(NamedTuple):
-    """One event of the log, opened. host: its row's."""
+    """One event of the log, opened. host, marks: its row's, see common.envelope.Mark."""
 
     seq: int
     host: int
     event: Event
+    marks: int = 0
 
 
 def open_chunk(chunk: Chunk, after_seq: int) -> list[Logged]:
@@ -46,7 +48,7 @@ def open_chunk(chunk: Chunk, after_seq: int) -> list[Logged]:
         event = decode(bytes(frame[payload_start(frame) :]))
         if not isinstance(event, Event) or event.kind != row.kind or event.seq != seq:
             raise Damaged(f"the frame of seq {seq} is not the event that its row names")
-        logged.append(Logged(seq, row.host, event))
+        logged.append(Logged(seq, row.host, event, row.flags))
     return logged
 
 
@@ -57,16 +59,18 @@ def state_after(state: AccountState, logged: Logged) -> AccountState:
         Damaged: the commit it carries cannot be read.
     """
     event = logged.event
-    if event.kind is Kind.IDENTITY:
-        return state
-    if event.kind is Kind.ACCOUNT:
-        return state._replace(active=event.active, status=event.status, host=logged.host)
-    car = walk(event.blocks)
-    block = car.blocks.get(car.root) if isinstance(car, Car) else None
-    signed = open_commit(block, event.did, event.rev or "") if block else None
-    if not isinstance(car, Car) or not isinstance(signed, SignedCommit):
-        raise Damaged(f"the commit of seq {logged.seq} cannot be read")
-    return AccountState(event.rev, signed.data, car.root, state.active, state.status, logged.host)
+    if event.kind > Kind.SYNC:
+        data = commit = None
+    else:
+        car = walk(event.blocks)
+        block = car.blocks.get(car.root) if isinstance(car, Car) else None
+        signed = open_commit(block, event.did, event.rev or "") if block else None
+        if not isinstance(car, Car) or not isinstance(signed, SignedCommit):
+            raise Damaged(f"the commit of seq {logged.seq} cannot be read")
+        data, commit = signed.data, car.root
+    return state_after_event(
+        state, event, data=data, commit=commit, host=logged.host, marks=logged.marks
+    )
 
 
 def replay(
