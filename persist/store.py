@@ -63,9 +63,9 @@ class Store:
         with connection.transaction():
             if changes.accounts:
                 dids, seqs, states = zip(*changes.accounts, strict=True)
-                revs, datas, commits, actives, statuses, hosts, desynchronized, discontinuities = zip(
-                    *states, strict=True
-                )
+                (
+                    revs, datas, commits, actives, statuses, hosts, desynchronized, discontinuities,
+                ) = zip(*states, strict=True)  # fmt: skip
                 connection.execute(
                     _WRITE_ACCOUNTS,
                     (

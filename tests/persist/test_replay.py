@@ -178,7 +178,8 @@ def test_the_states_before_the_tail_are_what_it_goes_on_from() -> None:
 def accounts(url: str) -> dict[str, tuple[object, ...]]:
     with psycopg.connect(url) as connection:
         rows = connection.execute(
-            "SELECT did, rev, data_cid, commit_cid, active, status, host_id, seq FROM account"
+            "SELECT did, rev, data_cid, commit_cid, active, status, host_id, desynchronized, "
+            "discontinuities, seq FROM account"
         ).fetchall()
     return {row[0]: row[1:] for row in rows}
 
