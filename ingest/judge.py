@@ -51,7 +51,7 @@ from ingest.verdicts import Accept, Known, NeedFreshIdentity, NeedStatus, Source
 __all__ = [
     "ACCOUNT_STEPS", "COMMIT_STEPS", "REV_SKEW_S", "STEPS", "SYNC_STEPS", "Accept", "Known",
     "NeedFreshIdentity", "NeedStatus", "Source", "Verdict", "counts_as_deleted", "judge",
-    "judge_early",
+    "judge_early", "name_of",
 ]  # fmt: skip
 
 COMMIT_STEPS: Final[tuple[Step, ...]] = (
@@ -88,6 +88,11 @@ STEPS: Final = {
     Kind.ACCOUNT: ACCOUNT_STEPS,
 }
 _WAIVED: Final = int(Mark.WAIVED)
+
+
+def name_of(step: Step) -> str:
+    """What a step is called in metrics."""
+    return step.__name__.removeprefix("check_")
 
 
 def judge(

@@ -6,6 +6,8 @@ from typing import Final
 
 from common.telemetry import counter, gauge, high_water
 from common.verdict import DropReason
+from ingest.checked import Checked, Result
+from ingest.judge import STEPS, name_of
 
 KINDS: Final = ("commit", "sync", "identity", "account", "info", "error", "unknown", "malformed")
 
@@ -17,6 +19,9 @@ FORWARDED: Final = counter(
 )
 DROPPED: Final = counter(
     "standpipe_dropped", "Messages that went no further, by reason.", ["reason"]
+)
+CHECKED: Final = counter(
+    "standpipe_checked", "Steps of the judge that ran, and how each ended.", ["step", "result"]
 )
 HELD: Final = gauge("standpipe_held", "Events that wait for a DID document, or behind one.")
 IN_FLIGHT: Final = gauge("standpipe_in_flight", "Events sent to persist and not answered.")
@@ -34,3 +39,17 @@ dropped: Final = {reason: DROPPED.labels(reason.value) for reason in DropReason}
 lookups: Final = {
     outcome: LOOKUPS.labels(outcome) for outcome in ("found", "not_found", "broken", "unavailable")
 }
+checked: Final = {
+    (step, result): CHECKED.labels(step, result.name.lower())
+    for step in sorted({name_of(step) for steps in STEPS.values() for step in steps})
+    for result in Result
+}
+
+
+def add_checked(counted: Checked) -> None:
+    """Take the steps that have run since the last time."""
+    for kind, steps in STEPS.items():
+        for step, results in zip(steps, counted.take(kind, len(steps)), strict=True):
+            for result, count in results.items():
+                if count:
+                    checked[name_of(step), result].inc(count)

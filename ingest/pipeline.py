@@ -23,6 +23,7 @@ from common.envelope import AccountState, HostCursor, Judged, Kind, base_of
 from common.event import Event, Info, StreamError, decode
 from common.verdict import Drop, DropReason
 from ingest.account import Account, Accounts, Feed, Pending, Queue
+from ingest.checked import Checked
 from ingest.config import Limits
 from ingest.judge import Accept, Known, NeedFreshIdentity, judge, judge_early
 from ingest.questions import Need
@@ -43,9 +44,10 @@ _UNKNOWN: Final = (DropReason.UNKNOWN_OP, DropReason.UNKNOWN_TYPE)
 class Counts:
     """What became of the messages, since the last time somebody took these numbers."""
 
-    __slots__ = ("dropped", "forwarded", "received")
+    __slots__ = ("checked", "dropped", "forwarded", "received")
 
     def __init__(self) -> None:
+        self.checked = Checked()
         self.received: Counter[str] = Counter()
         self.forwarded: Counter[str] = Counter()
         self.dropped: Counter[DropReason] = Counter()
@@ -187,9 +189,10 @@ class Pipeline:
             pending.feed.source,
             now_s=now_s,
             fresh=fresh,
+            checked=self.counts.checked,
         )
         if type(verdict) is Accept:
-            self._forward(pending, verdict.after)
+            self._forward(pending, verdict)
         elif isinstance(verdict, NeedFreshIdentity):
             self._look_up(pending, now_s, Need.NEWER)
             return False
@@ -360,7 +363,7 @@ class Pipeline:
 
     # --- to and from persist ---
 
-    def _forward(self, pending: Pending, after: AccountState) -> None:
+    def _forward(self, pending: Pending, verdict: Accept) -> None:
         account, event, feed = pending.account, pending.event, pending.feed
         self._position += 1
         judged = Judged(
@@ -373,13 +376,14 @@ class Pipeline:
             event.seq,
             event.did,
             base_of(account.state),
-            after,
+            verdict.after,
             event.seq_start,
             event.seq_end,
             account.recall,
             int(pending.received_s * 1e6),
+            verdict.marks,
         )
-        account.state = after
+        account.state = verdict.after
         account.in_flight += 1
         pending.judged = judged
         self._in_flight[self._position] = pending

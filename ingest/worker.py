@@ -335,6 +335,7 @@ class Worker:
         for reason, count in counts.dropped.items():
             metrics.dropped[reason].inc(count)
         counts.dropped.clear()
+        metrics.add_checked(counts.checked)
         metrics.HELD.set(self.pipeline.held)
         metrics.IN_FLIGHT.set(self.pipeline.in_flight)
         metrics.IN_FLIGHT_BYTES.note(self.pipeline.in_flight_bytes)
