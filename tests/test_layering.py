@@ -43,8 +43,8 @@ EDGES: Final = {
         "transport.py",
     },
     "ingest": {
-        "connection.py", "fetch.py", "hosts.py", "outlet.py", "resolver.py", "subscription.py",
-        "worker.py",
+        "connection.py", "fetch.py", "hosts.py", "outlet.py", "reject_table.py", "resolver.py",
+        "subscription.py", "worker.py",
     },
     "persist": {
         "__main__.py", "disk.py", "inlet.py", "outlet.py", "segment_log.py", "store.py",

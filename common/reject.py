@@ -1,0 +1,79 @@
+"""What is kept of a message that was dropped, and how is it told?
+
+    ingest ── Reject ──▶ table `reject` ── RejectRow ──▶ broadcast, `standpipe rejects`
+
+Shapes and words; who writes and who reads has statements of its own.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from common.verdict import RULES, DropReason
+
+
+class Reject(NamedTuple):
+    """One dropped message, to be kept.
+
+    host: number of the host that sent it. at_s: when it was dropped, Unix seconds.
+    kind, did, rev, seq: as the message claims; None where that is not legible.
+    size: of the frame, in bytes. frame: as it came, None when it was too much to keep.
+    """
+
+    host: int
+    at_s: float
+    reason: DropReason
+    detail: str
+    kind: str | None
+    did: str | None
+    rev: str | None
+    seq: int | None
+    size: int
+    frame: bytes | None
+
+
+class RejectRow(NamedTuple):
+    """One dropped message, as it was kept.
+
+    number: rises with time. hostname: None when the host's row is gone. reason: of a release that
+    may not be this one. frame: None when it was not kept, or not asked for. Else as `Reject`.
+    """
+
+    number: int
+    hostname: str | None
+    at_s: float
+    reason: str
+    detail: str
+    kind: str | None
+    did: str | None
+    rev: str | None
+    seq: int | None
+    size: int
+    frame: bytes | None = None
+
+
+def rules_of(reason: str) -> list[str]:
+    """The ids of the rules that a reason stands for; none for a reason this release lacks."""
+    try:
+        return list(RULES[DropReason(reason)])
+    except (ValueError, KeyError):
+        return []
+
+
+def time_text(at_s: float) -> str:
+    """Unix seconds → a time as the network writes it, in milliseconds."""
+    text = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def as_value(row: RejectRow) -> dict[str, Any]:
+    """One row as everybody may read it; what is not known is left out."""
+    value: dict[str, Any] = {"id": str(row.number), "at": time_text(row.at_s)}
+    told = {"host": row.hostname, "did": row.did, "kind": row.kind, "seq": row.seq, "rev": row.rev}
+    value |= {name: given for name, given in told.items() if given is not None}
+    value["reason"] = row.reason
+    value["rules"] = rules_of(row.reason)
+    value["detail"] = row.detail
+    value["bytes"] = row.size
+    return value
