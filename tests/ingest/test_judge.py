@@ -1,286 +1,309 @@
-"""Each step of the judge has an event that only it can refuse."""
+"""What passes the judge, and what it leads to. What is dropped: test_judge_reasons.py."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from coincurve import PrivateKey
 
-from common.envelope import NEVER_SEEN, AccountState, Kind
-from common.event import Event, decode
-from common.frame import ACCOUNT_HEADER, IDENTITY_HEADER, SYNC_HEADER
+from common.envelope import NEVER_SEEN, AccountState, Mark
+from common.event import Event
 from common.syntax import tid_text
-from common.verdict import Drop, DropReason
-from ingest.did_document import Broken, Identity, NotFound
+from common.verdict import Drop, DropReason, Level
+from ingest.did_document import Broken, NotFound
 from ingest.judge import (
     COMMIT_STEPS,
-    REV_SKEW_S,
     SYNC_STEPS,
     Accept,
+    Known,
     NeedFreshIdentity,
+    NeedStatus,
     Source,
-    judge,
+    counts_as_deleted,
     judge_early,
 )
-from ingest.signature import K256Key
 from ingest.steps import check_same_commit
-from tests.common.commits import (
-    DID,
-    EMPTY,
-    KEY,
-    NODE,
-    RECORD,
-    REV,
-    SINCE,
-    TIME,
-    car,
-    cid,
-    commit_block,
-    encode,
-    frame,
-    link,
+from tests.common.commits import DID, NODE, REV, SINCE, car, cid, commit_block
+from tests.ingest.events_by_hand import (
+    ELSEWHERE,
+    EXPECTED,
+    HOST,
+    NEW,
+    NOW_S,
+    OTHER,
+    STATE,
+    account,
+    commit,
+    identity,
+    judged,
+    sync,
 )
 
-NOW_S = 1_784_000_000.0
-HOST = Source(3, "pds.example.com")
-IDENTITY = Identity(DID, K256Key(KEY.public_key.format()), "pds.example.com")
-STATE = AccountState(SINCE, cid(EMPTY), cid(b"commit"), True, None, 3)
-NEW = tid_text(int((NOW_S + REV_SKEW_S) * 1e6) << 10)
-TOO_NEW = tid_text(int((NOW_S + REV_SKEW_S + 1) * 1e6) << 10)
+OBSERVED = HOST._replace(level=Level.OBSERVE)
+INACTIVE = STATE._replace(active=False, status="deactivated")
 
 
-def event(raw: bytes) -> Event:
-    found = decode(raw)
-    assert isinstance(found, Event), found
+def accepted(of: Event, **given: Any) -> Accept:
+    found = judged(of, **given)
+    assert isinstance(found, Accept), found
     return found
 
 
-def commit(block: bytes | None = None, **changed: Any) -> Event:
-    block = commit_block(rev=changed.get("rev", REV)) if block is None else block
-    changed = {
-        "commit": link(cid(block)), "blocks": car([cid(block)], [block, NODE, RECORD]), **changed,
-    }  # fmt: skip
-    return event(frame(**changed))
-
-
-def sync(**changed: Any) -> Event:
-    block = commit_block(rev=changed.get("rev", REV))
-    fields = {
-        "seq": 5, "did": DID, "rev": REV, "time": TIME, "blocks": car([cid(block)], [block]),
-        **changed,
-    }  # fmt: skip
-    return event(SYNC_HEADER + encode(fields))
-
-
-def account(**changed: Any) -> Event:
-    fields = {"seq": 7, "did": DID, "time": TIME, "active": False, "status": "deleted", **changed}
-    return event(ACCOUNT_HEADER + encode(fields))
-
-
-def identity() -> Event:
-    return event(IDENTITY_HEADER + encode({"seq": 6, "did": DID, "time": TIME}))
-
-
-def verdict(
-    of: Event,
-    identity: Any = IDENTITY,
-    state: AccountState = STATE,
-    source: Source = HOST,
-    now_s: float = NOW_S,
-) -> Any:
-    """The verdict with a fresh document; and that with an old one the same, or a question."""
-    fresh = judge(of, identity, state, source, now_s=now_s, fresh=True)
-    old = judge(of, identity, state, source, now_s=now_s, fresh=False)
-    silences = of.kind is Kind.ACCOUNT and not of.active
-    if isinstance(old, NeedFreshIdentity) and (silences or state.host not in (0, source.host)):
-        return fresh
-    if isinstance(old, NeedFreshIdentity):
-        assert isinstance(fresh, Drop)
-        assert fresh.reason is old.otherwise
-    else:
-        assert old == fresh
-    return fresh
+# --- commits ---
 
 
 def test_a_good_commit_moves_its_account() -> None:
-    found = commit()
-    assert verdict(found) == Accept(
-        AccountState(REV, cid(NODE), cid(commit_block()), True, None, 3)
-    )
-    assert isinstance(verdict(found, state=NEVER_SEEN), Accept)
+    assert judged(commit()) == EXPECTED
+    assert judged(commit(), fresh=False, asked=False) == EXPECTED
 
 
 def test_a_commit_keeps_what_the_host_said_of_the_account() -> None:
     state = STATE._replace(status="throttled")
-    assert verdict(commit(), state=state).after.status == "throttled"
-
-
-def test_a_commit_from_the_new_host_moves_the_account_there() -> None:
-    assert verdict(commit(), state=STATE._replace(host=99)).after.host == 3
-
-
-ZERO_ROOT = encode({"roots": [], "version": 1})
-OTHER = PrivateKey(b"\x09" * 32)
-
-
-@pytest.mark.parametrize(
-    ("of", "changed", "reason"),
-    [
-        pytest.param(commit(rev=SINCE), {}, DropReason.REV_NOT_NEWER, id="a repeated rev"),
-        pytest.param(
-            commit(), {"state": STATE._replace(rev=NEW)}, DropReason.REV_NOT_NEWER, id="an older rev"
-        ),
-        pytest.param(commit(rev=TOO_NEW), {}, DropReason.REV_IN_FUTURE, id="a rev of the future"),
-        pytest.param(
-            commit(), {"identity": Broken("x")}, DropReason.IDENTITY_BROKEN, id="a broken identity"
-        ),
-        pytest.param(
-            commit(), {"identity": NotFound("x")}, DropReason.IDENTITY_NOT_FOUND, id="no identity"
-        ),
-        pytest.param(
-            commit(),
-            {"source": Source(4, "other.example.com")},
-            DropReason.HOST_NOT_AUTHORITATIVE,
-            id="a foreign host",
-        ),
-        pytest.param(
-            commit(),
-            {"source": Source(4, "pds.example.com:8443")},
-            DropReason.HOST_NOT_AUTHORITATIVE,
-            id="another port",
-        ),
-        pytest.param(
-            commit(),
-            {"state": STATE._replace(active=False, status="takendown")},
-            DropReason.ACCOUNT_INACTIVE,
-            id="an inactive account",
-        ),
-        pytest.param(commit(blocks=b"x"), {}, DropReason.CAR_MALFORMED, id="no CAR"),
-        pytest.param(
-            commit(blocks=bytes([len(ZERO_ROOT)]) + ZERO_ROOT), {}, DropReason.CAR_NO_ROOT, id="no root"
-        ),
-        pytest.param(
-            commit(blocks=car([cid(commit_block())], [commit_block(), NODE], [cid(commit_block()), cid(RECORD)])),
-            {}, DropReason.CAR_BLOCK_MISMATCH, id="a wrong hash",
-        ),
-        pytest.param(
-            commit(commit=link(cid(NODE))), {}, DropReason.COMMIT_MISMATCH, id="another root"
-        ),
-        pytest.param(
-            commit(blocks=car([cid(commit_block())], [NODE])), {}, DropReason.COMMIT_MISSING, id="no commit"
-        ),
-        pytest.param(commit(commit_block(version=2)), {}, DropReason.COMMIT_MALFORMED, id="version 2"),
-        pytest.param(commit(commit_block(rev=NEW)), {}, DropReason.COMMIT_MISMATCH, id="another rev"),
-        pytest.param(
-            commit(commit_block(did="did:plc:" + "a" * 24)), {}, DropReason.COMMIT_MISMATCH, id="another DID"
-        ),
-        pytest.param(commit(commit_block(key=OTHER)), {}, DropReason.SIGNATURE_INVALID, id="another key"),
-        pytest.param(commit(commit_block(sig=bytes(64))), {}, DropReason.SIGNATURE_INVALID, id="no key"),
-        pytest.param(sync(rev=SINCE), {}, DropReason.REV_NOT_NEWER, id="sync: another commit, same rev"),
-        pytest.param(
-            sync(), {"state": STATE._replace(rev=NEW)}, DropReason.REV_NOT_NEWER, id="sync: an older rev"
-        ),
-        pytest.param(sync(rev=TOO_NEW), {}, DropReason.REV_IN_FUTURE, id="sync: a future rev"),
-        pytest.param(
-            sync(),
-            {"state": STATE._replace(active=False)},
-            DropReason.ACCOUNT_INACTIVE,
-            id="sync: inactive",
-        ),
-        pytest.param(
-            sync(),
-            {"source": Source(4, "other.example.com")},
-            DropReason.HOST_NOT_AUTHORITATIVE,
-            id="sync: a foreign host",
-        ),
-        pytest.param(
-            sync(), {"identity": IDENTITY._replace(key=K256Key(OTHER.public_key.format()))},
-            DropReason.SIGNATURE_INVALID, id="sync: another key",
-        ),
-        pytest.param(
-            account(),
-            {"source": Source(4, "other.example.com")},
-            DropReason.HOST_NOT_AUTHORITATIVE,
-            id="account: a foreign host",
-        ),
-        pytest.param(
-            account(), {"identity": Broken("x")}, DropReason.IDENTITY_BROKEN, id="account: broken"
-        ),
-        pytest.param(
-            account(), {"identity": NotFound("x")}, DropReason.IDENTITY_NOT_FOUND, id="account: none"
-        ),
-        pytest.param(
-            identity(),
-            {"identity": NotFound("x"), "state": NEVER_SEEN},
-            DropReason.IDENTITY_NOT_FOUND,
-            id="identity: of nobody",
-        ),
-    ],
-)  # fmt: skip
-def test_a_wrong_event_is_dropped_for_its_fault(
-    of: Event, changed: dict[str, Any], reason: DropReason
-) -> None:
-    found = verdict(of, **changed)
-    assert isinstance(found, Drop), found
-    assert (found.reason, found.seq) == (reason, of.seq)
+    assert accepted(commit(), state=state).after.status == "throttled"
 
 
 def test_a_rev_at_the_edge_of_the_skew_passes() -> None:
-    assert isinstance(verdict(commit(rev=NEW)), Accept)
+    accepted(commit(rev=NEW))
+    one_more = tid_text((int((NOW_S + 300) * 1e6) + 1) << 10)
+    assert isinstance(judged(commit(rev=one_more)), Drop)
 
 
 def test_a_first_rev_may_be_as_old_as_it_likes() -> None:
-    assert isinstance(verdict(commit(rev="2222222222222"), state=NEVER_SEEN), Accept)
+    accepted(commit(rev="2222222222222"), state=NEVER_SEEN)
+
+
+# --- the chain: S-DSY ---
+
+
+def mark_of(of: Event, state: AccountState = STATE, source: Source = HOST) -> int:
+    return accepted(of, state=state, source=source).marks
+
+
+@pytest.mark.parametrize(
+    ("of", "state", "gap"),
+    [
+        pytest.param(commit(), STATE, False, id="since and prevData are ours"),
+        pytest.param(commit(since="3mptbwv4pn22u"), STATE, True, id="another since"),
+        pytest.param(commit(), STATE._replace(data=cid(b"x")), True, id="another prevData"),
+        pytest.param(
+            commit(), STATE._replace(rev="3mptbwv4pn22u", data=cid(b"x")), True, id="both are others"
+        ),
+        pytest.param(commit(since=None), STATE, False, id="since is null, prevData is ours"),
+        pytest.param(
+            commit(since=None), STATE._replace(data=cid(b"x")), True,
+            id="since is null, another prevData",
+        ),
+        pytest.param(commit(), NEVER_SEEN, False, id="the first that we see"),
+        pytest.param(commit(since=None), NEVER_SEEN, False, id="the first that there is"),
+        pytest.param(
+            commit(since=None, prevData=...), NEVER_SEEN, False, id="the first, without prevData"
+        ),
+        pytest.param(
+            commit(), NEVER_SEEN._replace(host=3, status="x"), False, id="the first after #account"
+        ),
+        pytest.param(commit(), STATE._replace(host=9), False, id="the first of the new host"),
+    ],
+)  # fmt: skip
+def test_what_does_not_follow_from_the_state_passes_marked(
+    of: Event, state: AccountState, gap: bool
+) -> None:
+    found = accepted(of, state=state)
+    assert found.marks == (Mark.DISCONTINUOUS if gap else 0)
+    assert found.after == EXPECTED.after._replace(
+        status=state.status, desynchronized=gap, discontinuities=int(gap)
+    )
+    assert found.waived is None
+
+
+def test_a_gap_lasts_through_commits_that_follow_until_a_newer_sync() -> None:
+    state = STATE._replace(desynchronized=True, discontinuities=1)
+    found = accepted(commit(), state=state)
+    assert found.marks == 0
+    assert (found.after.desynchronized, found.after.discontinuities) == (True, 1)
+    found = accepted(sync(), state=state)
+    assert (found.after.desynchronized, found.after.discontinuities) == (False, 1)
+    same = state._replace(rev=REV, commit=cid(commit_block()), data=cid(NODE))
+    assert accepted(sync(), state=same).after == same
+
+
+# --- syncs ---
 
 
 def test_a_sync_sets_a_new_state_whatever_was_before() -> None:
-    assert verdict(sync()).after == AccountState(REV, cid(NODE), cid(commit_block()), True, None, 3)
+    assert judged(sync(), state=STATE._replace(data=cid(b"x"))) == EXPECTED
+    assert judged(sync(), state=NEVER_SEEN) == EXPECTED
 
 
 def test_a_sync_of_the_very_state_passes_and_changes_nothing() -> None:
-    state = STATE._replace(rev=REV, commit=cid(commit_block()), data=cid(NODE))
-    assert verdict(sync(), state=state) == Accept(state)
+    state = EXPECTED.after
+    assert judged(sync(), state=state) == Accept(state)
+
+
+def test_a_sync_may_carry_blocks_that_nobody_needs() -> None:
+    assert judged(sync(blocks=car([cid(commit_block())], [NODE, commit_block()]))) == EXPECTED
+
+
+def test_the_commit_after_a_sync_that_was_not_signed_again_follows_the_old_host() -> None:
+    # What a real host sends after a migration: the old head under a rev of the import.
+    old_head = commit_block(rev=SINCE, key=OTHER)
+    found = judged(sync(old_head), state=STATE._replace(host=9))
+    assert isinstance(found, Drop)
+    assert found.reason is DropReason.SYNC_NOT_RESIGNED
+    assert judged(commit(), state=STATE._replace(host=9)) == EXPECTED
+
+
+def test_commits_and_syncs_share_their_steps() -> None:
+    assert set(SYNC_STEPS) - set(COMMIT_STEPS) == {check_same_commit}
+
+
+# --- accounts ---
 
 
 @pytest.mark.parametrize(
-    ("active", "status"), [(False, "deleted"), (True, None), (False, "x"), (True, "throttled")]
+    ("active", "status"),
+    [
+        (False, "deleted"),
+        (False, "takendown"),
+        (False, ...),
+        (False, "x"),
+        (True, ...),
+        (True, "throttled"),
+        (True, "desynchronized"),
+        (True, "takendown"),
+    ],
 )
-def test_an_account_event_sets_the_status_and_nothing_else(
-    active: bool, status: str | None
+def test_an_account_event_sets_the_status_and_nothing_else(active: bool, status: Any) -> None:
+    found = judged(account(active=active, status=status), state=INACTIVE._replace(host=9))
+    kept = None if status is ... else status
+    assert found == Accept(STATE._replace(active=active, status=kept, host=3))
+
+
+def test_an_account_may_begin_with_any_kind_of_event() -> None:
+    assert accepted(account(active=True, status=...), state=NEVER_SEEN).after == (
+        NEVER_SEEN._replace(host=3)
+    )
+    assert accepted(identity(), state=NEVER_SEEN).after == NEVER_SEEN
+    assert accepted(sync(), state=NEVER_SEEN) == accepted(commit(), state=NEVER_SEEN) == EXPECTED
+
+
+def test_to_silence_an_account_takes_a_document_of_now() -> None:
+    # A former host says "deactivated" of an account that has just left it.
+    assert isinstance(judged(account(), fresh=False), NeedFreshIdentity)
+    assert isinstance(judged(account()), Accept)
+    assert isinstance(judged(account(active=True), fresh=False), Accept)
+
+
+@pytest.mark.parametrize("of", [commit(), sync()], ids=["commit", "sync"])
+def test_an_inactive_accounts_own_host_is_asked_before_it_is_contradicted(of: Event) -> None:
+    assert judged(of, state=INACTIVE, asked=False) == NeedStatus("deactivated")
+    found = judged(of, state=INACTIVE, source=ELSEWHERE, asked=False)
+    assert isinstance(found, Drop)
+    assert found.reason is DropReason.HOST_NOT_AUTHORITATIVE
+    found = judged(of, state=INACTIVE)
+    assert isinstance(found, Drop)
+    assert found.reason is DropReason.ACCOUNT_INACTIVE
+
+
+def test_a_deleted_account_may_come_back() -> None:
+    deleted = STATE._replace(active=False, status="deleted")
+    found = accepted(account(active=True, status=...), state=deleted)
+    assert found.after == STATE
+    assert judged(commit(), state=found.after) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("did", "known", "state", "counts"),
+    [
+        pytest.param(DID, NotFound("gone"), STATE, True, id="tombstoned"),
+        pytest.param(DID, NotFound("gone"), INACTIVE, True, id="was inactive"),
+        pytest.param(
+            DID, NotFound("gone"), INACTIVE._replace(status="deleted"), False, id="deleted already"
+        ),
+        pytest.param(
+            DID, NotFound("gone"), STATE._replace(status="deleted"), True, id="active, oddly"
+        ),
+        pytest.param(DID, NotFound("gone"), NEVER_SEEN, False, id="never seen"),
+        pytest.param(DID, Broken("no key"), STATE, False, id="broken"),
+        pytest.param("did:web:a.example.com", NotFound("404"), STATE, False, id="did:web"),
+    ],
+)
+def test_a_tombstoned_did_counts_as_deleted(
+    did: str, known: Known, state: AccountState, counts: bool
 ) -> None:
-    fields = {"active": active} if status is None else {"active": active, "status": status}
-    raw = {"seq": 7, "did": DID, "time": TIME, **fields}
-    found = verdict(event(ACCOUNT_HEADER + encode(raw)), state=STATE._replace(host=9, active=False))
-    assert found == Accept(STATE._replace(active=active, status=status, host=3))
+    assert counts_as_deleted(did, known, state) is counts
+
+
+# --- identities ---
 
 
 def test_an_identity_event_passes_from_any_host_and_changes_nothing() -> None:
-    stranger = Source(4, "other.example.com")
-    assert verdict(identity(), source=stranger) == Accept(STATE)
-    assert verdict(identity(), Broken("x"), source=stranger) == Accept(STATE)
-    assert verdict(identity(), NotFound("x")) == Accept(STATE)
-    inactive = STATE._replace(active=False)
-    assert verdict(identity(), state=inactive) == Accept(inactive)
+    assert judged(identity(), source=ELSEWHERE) == Accept(STATE)
+    assert judged(identity(), Broken("x"), source=ELSEWHERE) == Accept(STATE)
+    assert judged(identity(), NotFound("x")) == Accept(STATE)
+    assert judged(identity(), state=INACTIVE) == Accept(INACTIVE)
+    assert judged(identity(handle="handle.invalid")) == Accept(STATE)
+
+
+def test_an_identity_event_of_nobody_is_dropped() -> None:
+    found = judged(identity(), NotFound("x"), NEVER_SEEN)
+    assert isinstance(found, Drop)
+    assert (found.reason, found.seq) == (DropReason.IDENTITY_NOT_FOUND, 6)
+
+
+# --- migration ---
+
+
+@pytest.mark.parametrize("of", [commit(), sync(), account()], ids=["commit", "sync", "account"])
+def test_where_another_host_spoke_last_the_document_is_looked_up_again(of: Event) -> None:
+    moved = STATE._replace(host=9)
+    found = judged(of, state=moved, fresh=False)
+    assert isinstance(found, NeedFreshIdentity)
+    assert found.otherwise is DropReason.HOST_NOT_AUTHORITATIVE
+    assert accepted(of, state=moved).after.host == 3
+
+
+@pytest.mark.parametrize("of", [commit(), sync(), account()], ids=["commit", "sync", "account"])
+def test_a_former_host_has_no_say_once_the_document_names_another(of: Event) -> None:
+    # S-AUT-05: even if the new one has said nothing yet.
+    former = Source(8, "former.example.com")
+    found = judged(of, state=STATE._replace(host=8), source=former)
+    assert isinstance(found, Drop)
+    assert found.reason is DropReason.HOST_NOT_AUTHORITATIVE
+
+
+# --- the level `observe` ---
 
 
 @pytest.mark.parametrize(
-    ("of", "changed"),
-    [
-        pytest.param(commit(), {"identity": Broken("x")}, id="broken"),
-        pytest.param(commit(), {"identity": NotFound("x")}, id="not found"),
-        pytest.param(commit(), {"source": Source(4, "new.example.com")}, id="another host"),
-        pytest.param(commit(commit_block(key=OTHER)), {}, id="another key"),
-        pytest.param(account(), {"source": Source(4, "new.example.com")}, id="account"),
-        pytest.param(commit(), {"state": STATE._replace(host=9)}, id="another host spoke last"),
-        pytest.param(account(), {"state": STATE._replace(host=9)}, id="account: another spoke"),
-        pytest.param(account(), {}, id="account: a former host may say it is deactivated"),
-    ],
+    ("of", "reason"),
+    [pytest.param(commit(prevData=...), DropReason.PREV_DATA_MISSING, id="no prevData")],
 )
-def test_an_old_document_is_never_the_reason_for_a_drop(of: Event, changed: dict[str, Any]) -> None:
-    given = {"identity": IDENTITY, "source": HOST, "state": STATE, **changed}
-    found = judge(of, given["identity"], given["state"], given["source"], now_s=NOW_S, fresh=False)
-    assert isinstance(found, NeedFreshIdentity)
+def test_what_a_strict_host_would_lose_is_waived_and_told(of: Event, reason: DropReason) -> None:
+    assert judged(of, source=OBSERVED) == EXPECTED._replace(marks=int(Mark.WAIVED), waived=reason)
+    found = judged(of)
+    assert isinstance(found, Drop)
+    assert found.reason is reason
+
+
+def test_without_prev_data_the_chain_is_held_by_since_alone() -> None:
+    found = accepted(commit(prevData=..., since=SINCE), source=OBSERVED)
+    assert found.marks == Mark.WAIVED
+    for since in (None, "3mptbwv4pn22u"):
+        found = accepted(commit(prevData=..., since=since), source=OBSERVED)
+        assert found.marks == Mark.WAIVED | Mark.DISCONTINUOUS
+        assert found.after.discontinuities == 1
+
+
+def test_a_gap_is_a_gap_at_either_level() -> None:
+    of, state = commit(), STATE._replace(data=cid(b"x"))
+    assert judged(of, state=state, source=OBSERVED) == judged(of, state=state)
+
+
+def test_what_is_sound_is_not_waived_anything() -> None:
+    assert judged(commit(), source=OBSERVED) == EXPECTED
+
+
+# --- what else the callers lean on ---
 
 
 def test_replays_need_no_document() -> None:
@@ -291,5 +314,13 @@ def test_replays_need_no_document() -> None:
     assert judge_early(identity(), STATE, NOW_S) is None
 
 
-def test_commits_and_syncs_share_their_steps() -> None:
-    assert set(SYNC_STEPS) - set(COMMIT_STEPS) == {check_same_commit}
+def test_a_rev_of_the_future_needs_no_document() -> None:
+    early = judge_early(commit(), STATE, NOW_S - 1e8)
+    assert early is not None
+    assert early.reason is DropReason.REV_IN_FUTURE
+
+
+def test_a_detail_is_never_longer_than_a_line() -> None:
+    found = judged(commit(), Broken("x" * 9999))
+    assert isinstance(found, Drop)
+    assert len(found.detail) <= 200
