@@ -66,3 +66,15 @@ ALTER TABLE reject ALTER frame SET STORAGE EXTERNAL; -- what hosts send does not
 CREATE INDEX IF NOT EXISTS reject_host ON reject (host_id, id);
 CREATE INDEX IF NOT EXISTS reject_did ON reject (did, id);
 CREATE INDEX IF NOT EXISTS reject_at ON reject (at);
+
+-- What the DID documents say, so that a restart asks the network for none of them again. Written and
+-- read by ingest; several processes may look up one DID.
+CREATE TABLE IF NOT EXISTS identity (
+    did      text PRIMARY KEY,
+    outcome  text NOT NULL,                          -- 'found', 'broken' or 'not_found'
+    curve    text,                                   -- 'K-256' or 'P-256'; NULL unless found, as the next two
+    key      bytea,                                  -- the point: 33 bytes, or 65 of a legacy document
+    host     text,                                   -- who speaks for it: lower case, with the port when not the default
+    why      text,                                   -- what is wrong with it, in words; NULL when found
+    asked_at timestamptz NOT NULL                    -- when the answer was asked for, by the relay's clock
+);

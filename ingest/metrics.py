@@ -29,6 +29,11 @@ HOSTS: Final = gauge(
     "standpipe_hosts", "Hosts of this process by what is seen of them.", ["status"]
 )
 LOOKUPS: Final = counter("standpipe_lookups", "DID documents asked for, by outcome.", ["outcome"])
+KEPT: Final = counter(
+    "standpipe_documents_kept",
+    "Accounts met for the first time, by what the database had kept of their documents.",
+    ["outcome"],
+)
 INBOX: Final = high_water("ingest_inbox_bytes")
 UNFINISHED: Final = high_water("ingest_unfinished_bytes")
 IN_FLIGHT_BYTES: Final = high_water("ingest_in_flight_bytes")
@@ -36,6 +41,7 @@ IN_FLIGHT_BYTES: Final = high_water("ingest_in_flight_bytes")
 received: Final = {kind: RECEIVED.labels(kind) for kind in KINDS}
 forwarded: Final = {kind: FORWARDED.labels(kind) for kind in KINDS[:4]}
 dropped: Final = {reason: DROPPED.labels(reason.value) for reason in DropReason}
+kept: Final = {outcome: KEPT.labels(outcome) for outcome in ("found", "missing", "passed_by")}
 lookups: Final = {
     outcome: LOOKUPS.labels(outcome) for outcome in ("found", "not_found", "broken", "unavailable")
 }

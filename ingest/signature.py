@@ -108,6 +108,19 @@ class P256Key:
         return True
 
 
+def key_of(curve: str, point: bytes) -> Key:
+    """A key as `Key.curve` and `Key.point` gave it.
+
+    Raises:
+        KeyInvalid: not a point of a curve that we know.
+    """
+    if curve == "K-256":
+        return K256Key(point)
+    if curve == "P-256":
+        return P256Key(point)
+    raise KeyInvalid(f"no curve {curve!r}")
+
+
 def parse_multikey(text: str) -> Key:
     """A key as `publicKeyMultibase` of a Multikey, or as the body of a did:key, gives it.
 
