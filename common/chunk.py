@@ -27,6 +27,10 @@ ROW: Final = struct.Struct("<IIBBHIIQQQQQ16s4x")
 CRC: Final = struct.Struct("<I")
 SEQ_MAX: Final = 2**53 - 1
 """The largest seq that may be given. Source: event-stream spec, "Sequence Numbers"."""
+CLOCK_SUSPECT: Final = 0x01
+"""Flag of a chunk: when it was written an ingest process believed our clock wrong."""
+FLAGS_MAY_BE_IGNORED: Final = 0x0F
+"""Flags of a chunk that a reader which does not know them may leave aside; it refuses any other."""
 CHUNK_MAX_BYTES: Final = 64 * 1024 * 1024
 """No chunk is larger, in bytes: what a damaged length could make a reader load at most."""
 
@@ -47,8 +51,9 @@ class Row(NamedTuple):
     """What a successor needs to know of one event, without opening its frame.
 
     offset, length: of its WebSocket frame within `frames`, in bytes.
-    kind: common.envelope.Kind. flags: reserved, 0. shard, host, generation, upstream_seq, epoch,
-    position: see common.envelope.Judged. time_us: when the relay read it, Unix microseconds.
+    kind: common.envelope.Kind. flags: of common.envelope.Mark, how it passed; bits without a
+    meaning yet are kept and mean nothing. shard, host, generation, upstream_seq, epoch, position:
+    see common.envelope.Judged. time_us: when the relay read it, Unix microseconds.
     rev: the TID of a commit or sync as an integer, else 0. account: common.chunk.account_key.
     """
 
@@ -100,9 +105,11 @@ class Chunk:
     """One chunk and its bytes.
 
     raw: all of it, as it lies in the log. crc: of `raw` but for its last four bytes.
+    flags: CLOCK_SUSPECT, and what later releases may add.
     """
 
     kind: ChunkKind
+    flags: int
     epoch: int
     first_seq: int
     count: int
@@ -187,6 +194,7 @@ def encode_chunk(
     time_us: int,
     rows: Sequence[Row],
     frames: bytes,
+    flags: int = 0,
 ) -> Chunk:
     """Rows and their frames → a chunk; `decode_chunk` is the inverse.
 
@@ -194,7 +202,9 @@ def encode_chunk(
     rows, what the claimer says of itself.
     """
     packed = b"".join([ROW.pack(*row) for row in rows])
-    return join_chunk(kind, epoch, first_seq, prev_crc, time_us, len(rows), [packed], [frames])
+    return join_chunk(
+        kind, epoch, first_seq, prev_crc, time_us, len(rows), [packed], [frames], flags
+    )
 
 
 def join_chunk(
@@ -206,6 +216,7 @@ def join_chunk(
     count: int,
     rows: Sequence[bytes],
     frames: Sequence[bytes | memoryview],
+    flags: int = 0,
 ) -> Chunk:
     """The same from rows already packed by `ROW` and from frames in pieces, in one copy.
 
@@ -220,7 +231,7 @@ def join_chunk(
         MAGIC,
         FORMAT_VERSION,
         kind,
-        0,
+        flags,
         epoch,
         first_seq,
         count,
@@ -234,6 +245,7 @@ def join_chunk(
     frames_start = HEAD.size + rows_len
     return Chunk(
         kind=kind,
+        flags=flags,
         epoch=epoch,
         first_seq=first_seq,
         count=count,
@@ -261,7 +273,7 @@ def peek_head(buffer: bytes | memoryview, offset: int = 0) -> Head:
         raise ChunkError("no chunk begins here: wrong magic")
     if head.version != FORMAT_VERSION:
         raise ChunkError(f"chunk format {head.version}, this release reads {FORMAT_VERSION}")
-    if head.kind not in _KINDS or head.flags:
+    if head.kind not in _KINDS or head.flags & ~FLAGS_MAY_BE_IGNORED:
         raise ChunkError(f"chunk kind {head.kind}, flags {head.flags} are unknown")
     if not head.epoch or not head.first_seq or head.first_seq + head.events - 1 > SEQ_MAX:
         raise ChunkError("epoch or seq of a chunk is out of range")
@@ -295,6 +307,7 @@ def decode_chunk(buffer: bytes | memoryview, offset: int = 0, *, check_crc: bool
     _check_rows(memoryview(raw)[HEAD.size : frames_start], head.frames_len, head.events)
     return Chunk(
         kind=ChunkKind(head.kind),
+        flags=head.flags,
         epoch=head.epoch,
         first_seq=head.first_seq,
         count=head.events,

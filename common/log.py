@@ -56,12 +56,16 @@ class LogWriter(Protocol):
         """
 
     def append(
-        self, rows: Sequence[bytes], frames: Sequence[bytes | memoryview], time_us: int
+        self,
+        rows: Sequence[bytes],
+        frames: Sequence[bytes | memoryview],
+        time_us: int,
+        flags: int = 0,
     ) -> Chunk:
         """Write one chunk behind the last; call order is log order. Not durable before `wait`.
 
         An empty one is a beat. Rows are packed by common.chunk.ROW, one each, and carry offset
-        and length within the frames, which come in any number of pieces.
+        and length within the frames, which come in any number of pieces. flags: the chunk's.
 
         Raises:
             Fenced: see there.

@@ -140,7 +140,11 @@ class SegmentLog:
         return first_seq
 
     def append(
-        self, rows: Sequence[bytes], frames: Sequence[bytes | memoryview], time_us: int
+        self,
+        rows: Sequence[bytes],
+        frames: Sequence[bytes | memoryview],
+        time_us: int,
+        flags: int = 0,
     ) -> Chunk:
         """Write one chunk, as common.log.LogWriter says.
 
@@ -151,15 +155,9 @@ class SegmentLog:
         self._check_fence()
         chain = self._chain
         chunk = join_chunk(
-            ChunkKind.GROUP,
-            self._epoch,
-            chain.next_seq,
-            chain.crc or 0,
-            time_us,
-            len(rows),
-            rows,
-            frames,
-        )
+            ChunkKind.GROUP, self._epoch, chain.next_seq, chain.crc or 0, time_us, len(rows),
+            rows, frames, flags,
+        )  # fmt: skip
         # A segment without events would have the same name as the next one.
         if chain.next_seq > self._base and (
             self._chunks >= self._segment_chunks

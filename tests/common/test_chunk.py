@@ -9,7 +9,9 @@ import pytest
 
 from common.chunk import (
     CHUNK_MAX_BYTES,
+    CLOCK_SUSPECT,
     CRC,
+    FLAGS_MAY_BE_IGNORED,
     FORMAT_VERSION,
     HEAD,
     MAGIC,
@@ -25,6 +27,7 @@ from common.chunk import (
     join_chunk,
     peek_head,
 )
+from common.envelope import Mark
 
 FRAMES = [b"\x82\x03one", b"\x82\x05three", b"\x82\x01x"]
 
@@ -139,7 +142,7 @@ def test_the_head_the_next_cases_damage_is_good() -> None:
         pytest.param(with_field(1, 2), id="a format of a later release"),
         pytest.param(with_field(2, 0), id="kind 0"),
         pytest.param(with_field(2, 3), id="an unknown kind"),
-        pytest.param(with_field(3, 1), id="an unknown flag"),
+        pytest.param(with_field(3, 0x10), id="a flag that must not be ignored"),
         pytest.param(with_field(4, 0), id="epoch 0"),
         pytest.param(with_field(5, 0), id="seq 0"),
         pytest.param(with_field(5, 2**53 + 1), id="a seq above 2^53"),
@@ -150,6 +153,21 @@ def test_the_head_the_next_cases_damage_is_good() -> None:
 def test_a_right_crc_does_not_excuse_a_wrong_head(head: tuple[object, ...]) -> None:
     with pytest.raises(ChunkError):
         decode_chunk(sealed(head))
+
+
+@pytest.mark.parametrize("flags", [CLOCK_SUSPECT, 0x08, FLAGS_MAY_BE_IGNORED])
+def test_flags_of_a_chunk_are_kept_known_or_not(flags: int) -> None:
+    assert decode_chunk(sealed(with_field(3, flags))).flags == flags
+    written = encode_chunk(ChunkKind.GROUP, 1, 1, 0, 5, [], b"", flags)
+    assert decode_chunk(written.raw) == written
+    assert peek_head(written.raw).flags == written.flags == flags
+
+
+@pytest.mark.parametrize("flags", [0, Mark.DISCONTINUOUS | Mark.OURS, 0x80, 0xFF])
+def test_flags_of_a_row_are_kept_known_or_not(flags: int) -> None:
+    row = rows_of([b"abc"])[0]._replace(flags=flags)
+    chunk = encode_chunk(ChunkKind.GROUP, 1, 1, 0, 5, [row], b"abc")
+    assert decode_chunk(chunk.raw).rows() == [row]
 
 
 def test_a_length_that_would_fill_the_memory_is_refused_from_the_head_alone() -> None:
