@@ -1,7 +1,7 @@
 """What does an account's state become through an event?
 
-The one rule, for all who need it: ingest when it has judged an event, persist when it reads the
-log's tail again. An event that is asked about here has passed the judge.
+The one rule, for all who need it: ingest when it has judged an event, persist when it gives it a
+seq, and when it reads the log's tail again. An event that is asked about here has passed the judge.
 
 It reads no bytes, and it does not judge.
 
@@ -10,10 +10,46 @@ Source: the sync spec, "Reliable Synchronization"; S-REV-05, S-SYN-07, S-DSY-03,
 
 from __future__ import annotations
 
+from typing import Final
+
 from common.envelope import AccountState, Kind, Mark
 from common.event import Event
 
-_DISCONTINUOUS = int(Mark.DISCONTINUOUS)
+_DISCONTINUOUS: Final = int(Mark.DISCONTINUOUS)
+_SYNC: Final = int(Kind.SYNC)
+_IDENTITY: Final = int(Kind.IDENTITY)
+
+
+def state_after(state: AccountState, kind: int, said: AccountState, marks: int) -> AccountState:
+    """The state that an event leads to.
+
+    Args:
+        state: before the event.
+        kind: common.envelope.Kind.
+        said: what the event says: of a commit or sync rev, data and commit, of an #account active
+            and status, of each the number of the host that said it. The rest is not looked at.
+        marks: of common.envelope.Mark, as the judge gave them.
+    """
+    if kind == _IDENTITY:
+        # S-IDE-02: it says that something may have changed, not what.
+        return state
+    rev, data, commit, active, status, _host, desynchronized, discontinuities = state
+    if kind > _IDENTITY:
+        # S-ACC-02, S-ACC-05: the status at the host that says it, known or not. S-MIG-08: there.
+        return AccountState(
+            rev, data, commit, said.active, said.status, said.host, desynchronized, discontinuities
+        )
+    if marks & _DISCONTINUOUS:
+        # S-DSY-03, S-DSY-04, S-DSY-05: it moves forward all the same, counted and marked.
+        desynchronized = True
+        discontinuities += 1
+    elif kind == _SYNC and said.rev != rev:
+        # S-SYN-07: a new beginning, whatever came before. One that repeats our rev changes nothing.
+        desynchronized = False
+    # S-REV-05.
+    return AccountState(
+        said.rev, said.data, said.commit, active, status, said.host, desynchronized, discontinuities
+    )
 
 
 def state_after_event(
@@ -25,30 +61,12 @@ def state_after_event(
     host: int,
     marks: int,
 ) -> AccountState:
-    """The state that `event` leads to.
+    """The same from an event's own fields.
 
     Args:
-        state: before the event.
+        state, marks: see `state_after`.
         data, commit: of a commit or sync: CIDs of the tree's root and of the commit itself.
         host: the number of the host that said it.
-        marks: of common.envelope.Mark, as the judge gave them.
     """
-    kind = event.kind
-    if kind is Kind.IDENTITY:
-        # S-IDE-02: it says that something may have changed, not what.
-        return state
-    if kind is Kind.ACCOUNT:
-        # S-ACC-02, S-ACC-05: the status at the host that says it, known or not. S-MIG-08: there.
-        return state._replace(active=event.active, status=event.status, host=host)
-    rev, desynchronized, discontinuities = event.rev, state.desynchronized, state.discontinuities
-    if marks & _DISCONTINUOUS:
-        # S-DSY-03, S-DSY-04, S-DSY-05: it moves forward all the same, counted and marked.
-        desynchronized = True
-        discontinuities += 1
-    elif kind is Kind.SYNC and rev != state.rev:
-        # S-SYN-07: a new beginning, whatever came before. One that repeats our rev changes nothing.
-        desynchronized = False
-    # S-REV-05.
-    return AccountState(
-        rev, data, commit, state.active, state.status, host, desynchronized, discontinuities
-    )
+    said = AccountState(event.rev, data, commit, event.active, event.status, host)
+    return state_after(state, event.kind, said, marks)

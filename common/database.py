@@ -3,8 +3,9 @@
     persist              wait_for_database ─▶ ensure_schema
     ingest, broadcast    wait_for_schema (asyncio)
 
-A database that is away is waited for, and the log says so. One of another release is refused by
-name. The statements themselves belong to whoever asks them.
+A database that is away is waited for, and the log says so. One of an older release is brought up to
+this one by persist, and waited for by the others; one of a newer release is refused by name. The
+statements themselves belong to whoever asks them.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import psycopg
 from common.paths import Paths
 from common.settings import Settings
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Of common/schema.sql. The release before must be able to start on it, or refuse by name."""
+OLDEST_VERSION: Final = 1
+"""The oldest schema that this release brings up to its own."""
 CONNECT_TIMEOUT_S: Final = 5
 RETRY_S: Final = 0.25
 """Pause between attempts, in seconds: a local server is back within one or two."""
@@ -127,7 +130,7 @@ async def wait_for_schema(url: str, name: str) -> AsyncConnection:
             continue
         try:
             cursor = await connection.execute(_READ_VERSION)
-            check_version(await cursor.fetchone())
+            older = is_older(await cursor.fetchone())
         except SchemaMismatch:
             await connection.close()
             raise
@@ -135,43 +138,58 @@ async def wait_for_schema(url: str, name: str) -> AsyncConnection:
             # UndefinedTable: persist has not been here yet.
             await connection.close()
             waiting.still(error)
-            await asyncio.sleep(RETRY_S)
         else:
-            waiting.over()
-            return connection
+            if not older:
+                waiting.over()
+                return connection
+            await connection.close()
+            waiting.still("its schema is of an older release; persist brings it up")
+        await asyncio.sleep(RETRY_S)
 
 
 def ensure_schema(connection: Connection) -> None:
-    """Apply common/schema.sql to an empty database; leave one of this version as it is.
+    """Apply common/schema.sql to an empty database, and to one of an older version, in one
+    transaction; leave one of this version as it is.
 
     Raises:
-        SchemaMismatch: it was made by another release.
+        SchemaMismatch: it was made by a newer release, or by none that is known.
         psycopg.Error: the database refuses.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
         found = connection.execute("SELECT to_regclass('relay') IS NOT NULL").fetchone()
-        if found and found[0]:
-            check_version(connection.execute(_READ_VERSION).fetchone())
-        else:
-            connection.execute(files("common").joinpath("schema.sql").read_bytes())
-            connection.execute(
-                "INSERT INTO relay (name, value) VALUES ('schema_version', %s)", (SCHEMA_VERSION,)
-            )
+        made = bool(found and found[0])
+        version = connection.execute(_READ_VERSION).fetchone() if made else None
+        if made and not is_older(version):
+            return
+        connection.execute(files("common").joinpath("schema.sql").read_bytes())
+        connection.execute(_WRITE_VERSION, (SCHEMA_VERSION,))
+    if version is not None:
+        log.info("brought the database from schema version %d to %d", *version, SCHEMA_VERSION)
 
 
-def check_version(row: tuple[Any, ...] | None) -> None:
-    """Hold what the database says of its schema against this release.
+def is_older(row: tuple[Any, ...] | None) -> bool:
+    """Whether the database has an older schema that this release can bring up to its own.
+
+    Args:
+        row: what it says of its version.
 
     Raises:
-        SchemaMismatch: see there.
+        SchemaMismatch: it is neither that nor this release's.
     """
     found = row[0] if row else None
+    if found is not None and OLDEST_VERSION <= found < SCHEMA_VERSION:
+        return True
     if found != SCHEMA_VERSION:
         raise SchemaMismatch(
             f"the database has schema version {found}, this release needs {SCHEMA_VERSION}: "
             f"start the release that made it, or give this one a database of its own"
         )
+    return False
 
 
+_WRITE_VERSION: Final = """
+    INSERT INTO relay (name, value) VALUES ('schema_version', %s)
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
 _READ_VERSION: Final = "SELECT value FROM relay WHERE name = 'schema_version'"

@@ -32,11 +32,13 @@ class Kind(IntEnum):
 
 
 class Mark(IntFlag):
-    """What the log keeps of how an event passed. Part of the log's format: never renumbered.
+    """What the log keeps of how an event passed: the flags of its row. Never renumbered.
 
     DISCONTINUOUS: sound in itself, but `since` or `prevData` do not follow from the state.
     WAIVED: failed the inversion, and its host is at the level `observe`.
-    OURS: the relay says it, after asking the host; no frame of the host's stands behind it.
+    OURS: the relay says it, after asking the host; no frame of the host's stands behind it. Its
+        upstream_seq is that of the event that made us ask, and names that one alone; its own name
+        is (host, epoch, position).
     """
 
     DISCONTINUOUS = 1
@@ -67,11 +69,16 @@ class AccountState(NamedTuple):
 
 
 class Base(NamedTuple):
-    """The part of an account's state that a verdict depends on: what it was judged against."""
+    """The part of an account's state that a verdict depends on: what it was judged against.
+
+    `commit` stands for `data` too. What is not here no verdict depends on, and persist alone knows
+    it: a sender that begun anew may have no idea of an account's status or discontinuities.
+    """
 
     rev: str | None
     host: int
     active: bool
+    commit: bytes | None = None
 
 
 NEVER_SEEN: Final = AccountState(None, None, None, True, None, 0)
@@ -80,7 +87,7 @@ NEVER_SEEN: Final = AccountState(None, None, None, True, None, 0)
 
 def base_of(state: AccountState) -> Base:
     """What a verdict that was reached against `state` names."""
-    return Base(state.rev, state.host, state.active)
+    return Base(state.rev, state.host, state.active, state.commit)
 
 
 class Judged(NamedTuple):
@@ -91,7 +98,8 @@ class Judged(NamedTuple):
     shard: the virtual shard of its host. epoch: of the shard's owner.
     host, generation, upstream_seq: what identifies the event at its source.
     seq_start, seq_end: where the CBOR integer `seq` stands in the frame, in bytes.
-    base: the state it was judged against. after: the state it leads to.
+    base: the state it was judged against. after: the state it leads to, as far as its sender
+        knows; persist takes what the event says from it, see common.account_state.
     recall: how often events of this account were sent back to this process (see persist.recall).
     received_us: when its last byte was read, Unix microseconds. marks: of common.envelope.Mark.
     """

@@ -2,6 +2,12 @@
 -- observed) and by the host manager in ingest (rows of new hosts); read by all.
 -- What an operator wants of a host and what is observed of it are separate columns, so that
 -- saving a cursor can never undo a ban.
+--
+-- Applied to an empty database, and to one of an older version, whose tables are there already:
+-- so every statement may be repeated and only adds. A new table is CREATE … IF NOT EXISTS; a new
+-- column of a table that an older version has is ALTER … ADD COLUMN IF NOT EXISTS behind it, with
+-- a default. What does more than add is a step of its own in common/database.py. Whoever changes
+-- this file after a release raises SCHEMA_VERSION there.
 
 CREATE TABLE IF NOT EXISTS relay (
     name  text PRIMARY KEY,            -- 'schema_version', 'applied_seq', …
@@ -32,12 +38,20 @@ CREATE TABLE IF NOT EXISTS account (
     rev        text,                                 -- of the newest commit; NULL before the first
     commit_cid bytea,                                -- 36 bytes
     data_cid   bytea,                                -- 36 bytes: the MST root
-    desynchronized  boolean NOT NULL DEFAULT false,  -- a commit did not follow, and no #sync came since
-    discontinuities bigint NOT NULL DEFAULT 0,       -- how many such commits there were
     seq        bigint NOT NULL                       -- of the event that last changed this row
 );
 
 CREATE INDEX IF NOT EXISTS account_host ON account (host_id);
+
+-- Version 2.
+
+ALTER TABLE account
+    ADD COLUMN IF NOT EXISTS desynchronized  boolean NOT NULL DEFAULT false, -- a commit did not follow, and no #sync came since
+    ADD COLUMN IF NOT EXISTS discontinuities bigint NOT NULL DEFAULT 0;      -- how many such commits there were
+
+ALTER TABLE host
+    ADD COLUMN IF NOT EXISTS discontinuous bigint NOT NULL DEFAULT 0, -- commits that did not follow from the ones before; passed
+    ADD COLUMN IF NOT EXISTS waived        bigint NOT NULL DEFAULT 0; -- commits that failed the inversion; passed at the level 'observe'
 
 -- How strictly a host is judged, and what speaks for judging it strictly again.
 ALTER TABLE host

@@ -1,7 +1,8 @@
 """How does persist begin where the log ends, with nothing known but the log and PostgreSQL?
 
     cursors of PostgreSQL, rows of the log     → Duplicates
-    applied_seq of PostgreSQL, the log's tail  → the view, written before anything is served
+    applied_seq of PostgreSQL, the log's tail  → the view, written before anything is served:
+                                                 states, and what is counted per host
 
 It reads the log and asks the store; what follows from that is persist/replay.py's.
 """
@@ -12,10 +13,12 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from common.envelope import Mark
 from common.log import LogReader
 from persist.duplicates import Duplicates
 from persist.replay import open_chunk, replay
 from persist.store import Store
+from persist.tally import Tallies
 from persist.view import Changes
 
 log: Final = logging.getLogger(__name__)
@@ -54,17 +57,23 @@ def catch_up(
     while chunks := reader.read(seq, READ_BYTES):
         if stopped():
             return None
-        events = []
+        events, tallies = [], Tallies()
         for chunk in chunks:
             for at, row in enumerate(chunk.rows(), chunk.first_seq):
-                duplicates.add(row.host, row.generation, row.upstream_seq, at)
+                if row.flags & Mark.OURS:
+                    duplicates.add_ours(row.host, row.epoch, row.position)
+                else:
+                    duplicates.add(row.host, row.generation, row.upstream_seq, at)
+                if at > applied_seq:
+                    tallies.add(row.host, row.flags)
             if chunk.next_seq - 1 > applied_seq:
                 events += open_chunk(chunk, applied_seq)
         seq = chunks[-1].next_seq
         if events:
             applied_seq = seq - 1
             states = replay(events, store.find_states)
-            store.flush(Changes(states, [], [], applied_seq, duplicates.scan_seq(seq)))
+            scan_seq = duplicates.scan_seq(seq)
+            store.flush(Changes(states, [], [], applied_seq, scan_seq, tallies.take()))
     if applied_seq >= durable_seq and behind:
         log.info("the database has everything up to seq %d", applied_seq)
     return duplicates, applied_seq

@@ -5,14 +5,21 @@
 A host's cursor says that everything up to it is done, so what lies above it is all that has to be
 remembered. After a restart it is found again in the rows of the log, from `scan_seq` on.
 
+What the relay says itself (Mark.OURS) has no number at any host: (host, epoch, position), as its
+sender named it, tells a copy that is sent again; another sender asks the host anew.
+
 It does not know the log, and it does not know who asks.
 """
 
 from __future__ import annotations
 
 from itertools import islice
+from typing import Final
 
 from common.envelope import HostCursor
+
+OURS_REMEMBERED: Final = 10_000
+"""Events of our own that are remembered: what may be unanswered when persist ends, many times over."""
 
 
 class LoggedSeqs:
@@ -39,6 +46,7 @@ class Duplicates:
     def __init__(self) -> None:
         self._streams: dict[tuple[int, int], LoggedSeqs] = {}
         self._newest: dict[int, int] = {}
+        self._ours: dict[tuple[int, int, int], None] = {}
 
     def stream(self, host: int, generation: int) -> LoggedSeqs:
         """Of one generation of one host; made when it is new."""
@@ -55,6 +63,16 @@ class Duplicates:
         stream = self.stream(host, generation)
         if upstream_seq > stream.cursor:
             stream.seqs[upstream_seq] = seq
+
+    def add_ours(self, host: int, epoch: int, position: int) -> None:
+        """An event of our own, so named, has been given a seq."""
+        self._ours[host, epoch, position] = None
+        if len(self._ours) > OURS_REMEMBERED:
+            del self._ours[next(iter(self._ours))]
+
+    def has_ours(self, host: int, epoch: int, position: int) -> bool:
+        """Whether an event of our own is in the log, or in the group that is being written."""
+        return (host, epoch, position) in self._ours
 
     def advance(self, said: HostCursor) -> bool:
         """A host's cursor, as ingest says it; False when it is none that is newer.

@@ -4,6 +4,7 @@
 
     no state in memory      the account's events wait, in order, until PostgreSQL has answered
     duplicate               it is in the log: said so, nothing else
+    our own                 has no number at a host; the base alone decides, see persist.duplicates
     recalled or outdated    back to ingest, with the newest state
 
 What passes joins the group that will be written next. Replies are part of the group: they leave
@@ -17,19 +18,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from common.account_state import state_after
 from common.chunk import ROW, account_key
-from common.envelope import NEVER_SEEN, AccountState, Batch, Judged, Kind, Reply
+from common.envelope import NEVER_SEEN, AccountState, Batch, Judged, Kind, Mark, Reply
 from common.syntax import tid_number
 from persist.account import Accounts
 from persist.duplicates import Duplicates
 from persist.outgoing import outgoing_head
 from persist.recall import Recalls
+from persist.tally import Tallies
 
 GROUP_BYTES: Final = 500_000
 """A group is closed when it reaches this, in bytes; larger only by its last event."""
 
 _SYNC: Final = int(Kind.SYNC)
-_IDENTITY: Final = int(Kind.IDENTITY)
+_OURS: Final = int(Mark.OURS)
 _pack_row = ROW.pack
 
 
@@ -79,6 +82,7 @@ class Sequencer:
         accounts: Accounts,
         duplicates: Duplicates,
         recalls: Recalls,
+        tallies: Tallies,
     ) -> None:
         self.next_seq = next_seq
         self._log_epoch = log_epoch
@@ -88,6 +92,7 @@ class Sequencer:
         self._accounts = accounts
         self._duplicates = duplicates
         self._recalls = recalls
+        self._tallies = tallies
         self._epochs: dict[int, int] = {}
         self._waiting: dict[str, list[_Waiting]] = {}
 
@@ -174,7 +179,12 @@ class Sequencer:
         reply = group.replies.get(route) or self._reply(route)
         stream = self._duplicates.stream(event.host, event.generation)
         upstream_seq = event.upstream_seq
-        if upstream_seq in stream:
+        marks = event.marks
+        if (
+            self._duplicates.has_ours(event.host, event.epoch, event.position)
+            if marks & _OURS
+            else upstream_seq in stream
+        ):
             reply.duplicate.append(event.position)
             group.duplicates += 1
             return
@@ -185,7 +195,12 @@ class Sequencer:
             return
         # What a verdict was reached against, field by field: see common.envelope.base_of.
         base = event.base
-        if base.rev != state.rev or base.host != state.host or base.active != state.active:
+        if (
+            base.rev != state.rev
+            or base.commit != state.commit
+            or base.host != state.host
+            or base.active != state.active
+        ):
             self._recalls.sent_back(member, did, event.recall)
             reply.back.append((event.position, state))
             group.back += 1
@@ -193,15 +208,15 @@ class Sequencer:
         seq = self.next_seq
         self.next_seq = seq + 1
         kind = event.kind
-        # What the base does not name, such as the status, may be out of date in the sender's copy.
-        after = state if kind == _IDENTITY else event.after
+        # What the base does not name may be out of date in the sender's copy, or unknown to it.
+        after = state_after(state, kind, event.after, marks)
         head, length = outgoing_head(frame, event.seq_start, event.seq_end, seq)
         group.rows.append(
             _pack_row(
                 group.size,
                 length,
                 kind,
-                0,
+                marks,
                 event.shard,
                 event.host,
                 event.generation,
@@ -216,6 +231,11 @@ class Sequencer:
         group.frames += (head, memoryview(frame)[event.seq_end :])
         group.size += length
         group.kinds[kind] += 1
-        stream.seqs[upstream_seq] = seq
+        if marks & _OURS:
+            self._duplicates.add_ours(event.host, event.epoch, event.position)
+        else:
+            stream.seqs[upstream_seq] = seq
+        if marks:
+            self._tallies.add(event.host, marks)
         self._accounts.change(did, after, seq)
         reply.logged.append(event.position)

@@ -90,6 +90,12 @@ class Store:
                 connection.execute(
                     _WRITE_OBSERVATION, (seen.status, _storable(seen.error), seen.host)
                 )
+            # Order: before applied_seq, by which a flush is known that was committed already.
+            for tally in changes.tallies:
+                connection.execute(
+                    _ADD_TALLY,
+                    (tally.discontinuous, tally.waived, tally.host, changes.applied_seq),
+                )
             # Order: in the same transaction as what it vouches for.
             connection.execute(_WRITE_POSITIONS, (changes.applied_seq, changes.scan_seq))
 
@@ -142,6 +148,12 @@ _WRITE_CURSOR: Final = """
     UPDATE host SET cursor = %(seq)s, generation = %(gen)s, updated_at = now()
     WHERE id = %(host)s AND (generation < %(gen)s
         OR generation = %(gen)s AND (cursor IS NULL OR cursor < %(seq)s))
+"""
+
+# A flush whose confirmation was lost is sent again, and must not count twice.
+_ADD_TALLY: Final = """
+    UPDATE host SET discontinuous = discontinuous + %s, waived = waived + %s
+    WHERE id = %s AND %s > coalesce((SELECT value FROM relay WHERE name = 'applied_seq'), 0)
 """
 
 _WRITE_OBSERVATION: Final = """

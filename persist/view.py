@@ -3,6 +3,7 @@
     accounts    their newest state, several events of one coalesced
     cursors     what ingest says is done, per host
     observed    what ingest sees of hosts
+    tallies     how many more discontinuous and waived events each host has
     applied_seq the log up to which the accounts hold all of that; scan_seq: see persist.duplicates
 
 One flush is under way at a time; what comes meanwhile goes with the next. The view is behind the
@@ -13,12 +14,13 @@ It does not know SQL.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from common.envelope import AccountState, HostCursor, HostObservation
 from persist.account import Accounts
 from persist.duplicates import Duplicates
+from persist.tally import HostTally, Tallies
 
 FLUSH_EVERY_S: Final = 1.0
 """How far the view may be behind the log, in seconds, while PostgreSQL is well."""
@@ -31,6 +33,7 @@ class Changes:
     """One flush: all of it in one transaction.
 
     accounts: (DID, seq of its last event, state).
+    tallies: of the events from the flush before up to `applied_seq`.
     applied_seq: everything up to it is in these changes or was in earlier ones.
     scan_seq: from where a successor reads rows of the log, given the cursors saved here.
     """
@@ -40,15 +43,19 @@ class Changes:
     observations: list[HostObservation]
     applied_seq: int
     scan_seq: int
+    tallies: list[HostTally] = field(default_factory=list)
 
 
 class View:
     """Collects what the next flush has to say."""
 
-    def __init__(self, accounts: Accounts, duplicates: Duplicates, applied_seq: int) -> None:
+    def __init__(
+        self, accounts: Accounts, duplicates: Duplicates, tallies: Tallies, applied_seq: int
+    ) -> None:
         self.applied_seq = applied_seq
         self._accounts = accounts
         self._duplicates = duplicates
+        self._tallies = tallies
         self._cursors: dict[int, HostCursor] = {}
         self._observations: dict[int, HostObservation] = {}
         self._flushing: Changes | None = None
@@ -83,6 +90,7 @@ class View:
             list(self._observations.values()),
             durable_seq,
             self._duplicates.scan_seq(durable_seq + 1),
+            self._tallies.take(),
         )
         self._cursors = {}
         self._observations = {}

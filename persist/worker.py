@@ -38,6 +38,7 @@ from persist.segment_log import SegmentLog
 from persist.sequencer import Group, Sequencer
 from persist.store import Store
 from persist.store_thread import Failed, Flushed, Found, Lookup, StoreThread
+from persist.tally import Tallies
 from persist.view import View
 
 log: Final = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Worker:
         self._metrics = Metrics()
         self._accounts = Accounts()
         self._recalls = Recalls()
+        self._tallies = Tallies()
         self._log = SegmentLog(config.log_dir, disk=disk)
         self._max_bytes = 0
         self._open = contextlib.ExitStack()
@@ -109,9 +111,9 @@ class Worker:
             return False
         duplicates, applied_seq = caught_up
         self._duplicates = duplicates
-        self._view = View(self._accounts, duplicates, applied_seq)
+        self._view = View(self._accounts, duplicates, self._tallies, applied_seq)
         self._sequencer = Sequencer(
-            next_seq, self._log.epoch, self._accounts, duplicates, self._recalls
+            next_seq, self._log.epoch, self._accounts, duplicates, self._recalls, self._tallies
         )
         self._max_bytes = config.replay_bytes or self._free_share()
         self._metrics.log_limit_bytes.set(self._max_bytes)

@@ -14,6 +14,7 @@ from persist.duplicates import Duplicates
 from persist.outgoing import encode_uint
 from persist.recall import Recalls
 from persist.sequencer import GROUP_BYTES, Group, Sequencer
+from persist.tally import Tallies
 from tests.persist.events import DID, RECEIVED_US, commit_over, did, frame_of, judged
 
 Sent = tuple[Judged, bytes]
@@ -27,7 +28,10 @@ class Desk:
     def __init__(self, *known: str) -> None:
         self.accounts = Accounts()
         self.duplicates = Duplicates()
-        self.sequencer = Sequencer(1, LOG_EPOCH, self.accounts, self.duplicates, Recalls())
+        self.tallies = Tallies()
+        self.sequencer = Sequencer(
+            1, LOG_EPOCH, self.accounts, self.duplicates, Recalls(), self.tallies
+        )
         self.groups: list[Group] = []
         for account in known:
             self.accounts.learn(account, NEVER_SEEN)

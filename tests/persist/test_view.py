@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from common.envelope import NEVER_SEEN, HostCursor, HostObservation
+from common.envelope import NEVER_SEEN, HostCursor, HostObservation, Mark
 from persist import view
 from persist.account import Accounts
 from persist.duplicates import Duplicates
+from persist.tally import HostTally, Tallies
 from persist.view import FLUSH_EVERY_S, View
 from tests.persist.events import commit_over, did
 
@@ -18,7 +19,8 @@ class Desk:
     def __init__(self) -> None:
         self.accounts = Accounts()
         self.duplicates = Duplicates()
-        self.view = View(self.accounts, self.duplicates, applied_seq=0)
+        self.tallies = Tallies()
+        self.view = View(self.accounts, self.duplicates, self.tallies, applied_seq=0)
 
     def event(self, seq: int) -> None:
         self.accounts.learn(did(seq), NEVER_SEEN)
@@ -48,6 +50,17 @@ def test_a_flush_says_everything_once() -> None:
     assert (desk.view.applied_seq, desk.view.clean(2)) == (0, False)
     desk.view.end()
     assert (desk.view.applied_seq, desk.view.clean(2)) == (2, True)
+
+
+def test_each_flush_says_what_was_counted_since_the_one_before() -> None:
+    desk = Desk()
+    desk.event(1)
+    desk.tallies.add(7, Mark.DISCONTINUOUS)
+    assert desk.view.begin(1000.0, 1).tallies == [HostTally(7, 1, 0)]
+    desk.event(2)
+    desk.tallies.add(7, Mark.WAIVED)
+    desk.view.end()
+    assert desk.view.begin(2000.0, 2).tallies == [HostTally(7, 0, 1)]
 
 
 def test_one_flush_is_under_way_at_a_time_and_the_next_has_what_came_meanwhile() -> None:
