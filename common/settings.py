@@ -51,6 +51,7 @@ class Settings:
     replay_bytes: int | None
     default_account_limit: int
     trusted_domains: tuple[str, ...]
+    observe_clean_s: float
     log_level: str
     database_url: str | None
     postgres_dir: Path | None
@@ -288,6 +289,9 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("trusted_domains", "STANDPIPE_TRUSTED_DOMAINS", "*.host.bsky.network", _domains,
         "Hosts without an account limit: names, or *.name for all below it, with commas.",
         ("RELAY_TRUSTED_DOMAINS",)),
+    Row("observe_clean_s", "STANDPIPE_OBSERVE_CLEAN_PERIOD", "72h", parse_duration,
+        "How long nothing must have been waived of a host at the level observe, as a duration, before "
+        "it moves up to enforce by itself."),
     Row("log_level", "STANDPIPE_LOG_LEVEL", "info", _level,
         "The least level that is logged: debug, info, warn or error.",
         ("RELAY_LOG_LEVEL", "GO_LOG_LEVEL", "LOG_LEVEL")),

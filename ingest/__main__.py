@@ -6,19 +6,23 @@ import sys
 
 from common.process import Context, run
 from ingest.hosts import HostTable
+from ingest.reject_table import RejectTable
 from ingest.worker import Worker
 
 
 async def main(context: Context) -> None:
     """Read this member's share of the hosts until asked to stop."""
     settings, paths = context.settings, context.paths
+
+    def database_url() -> str:
+        return settings.database_url or paths.embedded_database_url
+
     await Worker(
         member=context.member,
         processes=settings.ingest_processes,
         endpoint=paths.batches_endpoint,
-        table=HostTable(
-            lambda: settings.database_url or paths.embedded_database_url, settings.trusted_domains
-        ),
+        table=HostTable(database_url, settings.trusted_domains, settings.observe_clean_s),
+        rejects=RejectTable(database_url, f"standpipe ingest-{context.member} rejects"),
         plc_url=settings.plc_url,
         hosts=settings.hosts,
         relay_url=settings.relay_host,

@@ -1,8 +1,9 @@
 """Which hosts does this process read, and since when?
 
 Rows of the table `host` say what an operator wants; this module reads them, and puts in the rows
-of the hosts that were named in the settings or that another relay lists. It never changes a row
-that is there. What is observed of hosts goes to persist, which writes it.
+of the hosts that were named in the settings or that another relay lists. In a row that is there it
+changes one thing: a host at `observe` moves up to `enforce` after its clean period. What else is
+observed of hosts goes to persist, which writes it.
 
 The database is asked on a thread, by one connection of this module's own; while it is away the
 hosts known so far go on being read.
@@ -22,7 +23,9 @@ import orjson
 import psycopg
 
 from common.sharding import SHARD_COUNT, owner_of, shard_of
+from common.verdict import Level
 from ingest.fetch import Fetcher, FetchError
+from ingest.levels import Seen
 from ingest.target import BadTarget, Target, parse_target
 
 _log = logging.getLogger("standpipe")
@@ -30,6 +33,8 @@ LIST_PAGE: Final = 1000
 """Hosts a page of listHosts has at most. Source: com.atproto.sync.listHosts."""
 MAX_PAGES: Final = 100
 MAX_PAGE_BYTES: Final = 4_000_000
+OBSERVE_CLEAN_S: Final = 72 * 3600.0
+"""How long nothing must have been waived of a host before it moves up, in seconds."""
 
 
 class HostRow(NamedTuple):
@@ -40,11 +45,19 @@ class HostRow(NamedTuple):
     tls: bool
     generation: int
     cursor: int | None
+    level: Level = Level.ENFORCE
 
     @property
     def shard(self) -> int:
         """The virtual shard of this host."""
         return shard_of(self.hostname, SHARD_COUNT)
+
+
+class MovedUp(NamedTuple):
+    """A host that is judged strictly again. checked: commits that passed since the last waived one."""
+
+    hostname: str
+    checked: int
 
 
 class Table(Protocol):
@@ -59,6 +72,12 @@ class Table(Protocol):
     def add(self, targets: Iterable[Target], cursor: int | None, account_limit: int) -> int:
         """Put in the hosts that have no row yet → how many. Raises: psycopg.Error."""
 
+    def note(self, seen: Iterable[Seen]) -> list[MovedUp]:
+        """Write down what was seen of hosts at `observe`, and move up whose clean period is over.
+
+        Raises: psycopg.Error.
+        """
+
     def close(self) -> None:
         """Let go of the database."""
 
@@ -67,15 +86,20 @@ class HostTable:
     """The table `host` in PostgreSQL."""
 
     def __init__(
-        self, database_url: Callable[[], str], trusted_domains: tuple[str, ...] = ()
+        self,
+        database_url: Callable[[], str],
+        trusted_domains: tuple[str, ...] = (),
+        observe_clean_s: float = OBSERVE_CLEAN_S,
     ) -> None:
         """Connects when first asked; `database_url` is asked then, too.
 
         Args:
             trusted_domains: new hosts that these name are marked as trusted.
+            observe_clean_s: the clean period, in seconds.
         """
         self._url = database_url
         self._trusted_domains = trusted_domains
+        self._observe_clean_s = observe_clean_s
         self._connection: psycopg.Connection[Any] | None = None
 
     def wanted(self) -> list[HostRow]:
@@ -85,10 +109,10 @@ class HostTable:
             psycopg.Error: the database is away; the next call tries again.
         """
         rows = self._query(
-            "SELECT id, hostname, tls, generation, cursor FROM host"
+            "SELECT id, hostname, tls, generation, cursor, level FROM host"
             " WHERE wanted = 'active' ORDER BY id"
         )
-        return [HostRow(*row) for row in rows]
+        return [HostRow(*row)._replace(level=_level_of(row[-1])) for row in rows]
 
     def is_empty(self) -> bool:
         """Whether no host has a row. Raises: psycopg.Error."""
@@ -117,13 +141,31 @@ class HostTable:
             )
         return added
 
+    def note(self, seen: Iterable[Seen]) -> list[MovedUp]:
+        """Write down what was seen of hosts at `observe`, and move up whose clean period is over.
+
+        Raises:
+            psycopg.Error: see `wanted`; some of it may have been written.
+        """
+        moved = []
+        for host, waived, checked in seen:
+            given: dict[str, object] = {"host": host, "checked": checked, "clean_s": self._observe_clean_s}
+            if waived:
+                self._query(_NOTE_WAIVED, given)
+            else:
+                self._query(_NOTE_CHECKED, given)
+                moved += [MovedUp(*row) for row in self._query(_MOVE_UP, given)]
+        return moved
+
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+    def _query(
+        self, sql: str, values: tuple[object, ...] | dict[str, object] = ()
+    ) -> list[tuple[Any, ...]]:
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(
@@ -133,6 +175,30 @@ class HostTable:
         except psycopg.Error:
             self.close()
             raise
+
+
+# The database's clock alone measures the period: it runs on while no process of ours does.
+_NOTE_WAIVED: Final = """
+    UPDATE host SET waived_at = now(), checked = %(checked)s
+    WHERE id = %(host)s AND level = 'observe' RETURNING id
+"""
+_NOTE_CHECKED: Final = """
+    UPDATE host SET checked = checked + %(checked)s
+    WHERE id = %(host)s AND level = 'observe' RETURNING id
+"""
+# One statement, so that the operator's word, which begins a new period, is never overruled by what was
+# read before it.
+_MOVE_UP: Final = """
+    UPDATE host SET level = 'enforce', level_since = now()
+    WHERE id = %(host)s AND level = 'observe' AND checked > 0
+        AND greatest(level_since, waived_at) <= now() - make_interval(secs => %(clean_s)s)
+    RETURNING hostname, checked
+"""
+
+
+def _level_of(text: str) -> Level:
+    """A word of the table → level; what this release does not know is judged strictly."""
+    return Level.OBSERVE if text == Level.OBSERVE else Level.ENFORCE
 
 
 def is_trusted(hostname: str, domains: Iterable[str]) -> bool:

@@ -34,12 +34,19 @@ KEPT: Final = counter(
     "Accounts met for the first time, by what the database had kept of their documents.",
     ["outcome"],
 )
+REJECTS: Final = counter(
+    "standpipe_rejects",
+    "Dropped messages by what the ledger did: kept, passed over for their share, lost in an outage.",
+    ["fate"],
+)
 INBOX: Final = high_water("ingest_inbox_bytes")
 UNFINISHED: Final = high_water("ingest_unfinished_bytes")
 IN_FLIGHT_BYTES: Final = high_water("ingest_in_flight_bytes")
+REJECTS_WAITING: Final = high_water("ingest_rejects_waiting_bytes")
 
 received: Final = {kind: RECEIVED.labels(kind) for kind in KINDS}
 forwarded: Final = {kind: FORWARDED.labels(kind) for kind in KINDS[:4]}
+rejects: Final = {fate: REJECTS.labels(fate) for fate in ("kept", "passed_over", "lost")}
 dropped: Final = {reason: DROPPED.labels(reason.value) for reason in DropReason}
 kept: Final = {outcome: KEPT.labels(outcome) for outcome in ("found", "missing", "passed_by")}
 lookups: Final = {

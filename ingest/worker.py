@@ -1,8 +1,8 @@
 """One ingest process: the one place where edges meet cores.
 
     host table ─▶ subscriptions ─▶ turns ─▶ pipeline ─▶ outlet ─▶ persist
-                                              ▲ │
-                                              │ ▼
+                                              ▲ │  │
+                                              │ ▼  └─▶ ledger ─▶ keeper ─▶ reject table
                                             resolver
 
 It ends drained: sockets closed first, then what is in flight is waited for, then the cursors are
@@ -26,16 +26,20 @@ import zmq
 
 from common.envelope import HostCursor, HostObservation, Judged
 from common.event import Event
-from common.verdict import Drop
+from common.verdict import Drop, Level
 from ingest import metrics
 from ingest.account import Feed
 from ingest.config import Limits, ResolverLimits
 from ingest.fetch import Fetcher, FetchError
 from ingest.hosts import HostRow, Table, ours, seed
 from ingest.judge import Source
+from ingest.levels import Watch
 from ingest.outlet import Outlet
 from ingest.pipeline import Pipeline, cursor_of
 from ingest.questions import Need
+from ingest.reject_table import Keeper
+from ingest.reject_table import Table as Rejects
+from ingest.rejects import Ledger
 from ingest.resolver import Resolver
 from ingest.subscription import Subscription
 from ingest.target import Target
@@ -63,6 +67,7 @@ class Worker:
         processes: int,
         endpoint: str,
         table: Table,
+        rejects: Rejects,
         plc_url: str,
         hosts: tuple[str, ...] = (),
         relay_url: str = "",
@@ -77,7 +82,9 @@ class Worker:
 
         Args:
             member, processes: number of this process, and of all.
-            endpoint: where persist takes batches. table: of the hosts; closed at the end. ready: called when everything is open.
+            endpoint: where persist takes batches. table: of the hosts; closed at the end.
+            rejects: where dropped messages are kept; closed at the end.
+            ready: called when everything is open.
         """
         self._member = member
         self._processes = processes
@@ -96,6 +103,9 @@ class Worker:
         self._drops_to_log = DROPS_LOGGED_A_SECOND
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._observed: dict[int, HostObservation] = {}
+        self.ledger = Ledger()
+        self._keeper = Keeper(self.ledger, rejects)
+        self._watch = Watch()
         self.subscriptions: dict[int, Subscription] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -156,6 +166,7 @@ class Worker:
         self._resolver.ask(did, host, delay_s, need)
 
     def _send(self, judged: Judged, frame: bytes) -> None:
+        self._watch.note(judged)
         self.outlet.add(judged, frame)
 
     def _may_give_up(self, did: str, now_s: float) -> bool:
@@ -180,6 +191,7 @@ class Worker:
             tasks = [
                 group.create_task(self._resolver.run(), name="resolver"),
                 group.create_task(self._beat(), name="beat"),
+                group.create_task(self._keeper.run(), name="rejects"),
                 group.create_task(self._follow_hosts(fetcher), name="hosts"),
                 group.create_task(self._stay_member(), name="membership"),
                 group.create_task(self._stay_sound(), name="faults"),
@@ -229,6 +241,7 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
                 await self.outlet.next_answer()
+        await self._keeper.end()
 
     # --- hosts ---
 
@@ -250,6 +263,7 @@ class Worker:
                             account_limit=self._account_limit,
                         )
                         seeded = True
+                    await self._note_levels()
                     rows = await asyncio.to_thread(table.wanted)
                     await self._follow(ours(rows, self._member, self._processes))
                 except (psycopg.Error, FetchError) as error:
@@ -266,18 +280,48 @@ class Worker:
         finally:
             table.close()
 
+    async def _note_levels(self) -> None:
+        """Write down what was seen of hosts at `observe`; some may move up for it."""
+        seen = self._watch.take()
+        try:
+            moved = await asyncio.to_thread(self._table.note, seen) if seen else []
+        except psycopg.Error:
+            self._watch.give_back(seen)
+            raise
+        for hostname, checked in moved:
+            _log.info(
+                "host moved up to enforce: nothing was waived for the clean period",
+                extra={"fields": {"host": hostname, "checked": checked}},
+            )
+
+    def _set_level(self, feed: Feed, level: Level) -> None:
+        """Judge what comes from a host as its level says; what was judged stays as it is."""
+        if feed.source.level != level:
+            _log.info(
+                "host is judged at another level",
+                extra={"fields": {
+                    "host": feed.source.hostname, "level": level.value,
+                    "was": feed.source.level.value,
+                }},
+            )  # fmt: skip
+            feed.source = feed.source._replace(level=level)
+
     async def _follow(self, rows: list[HostRow]) -> None:
+        self._watch.hosts(row.id for row in rows if row.level is Level.OBSERVE)
         wanted = {row.id: row for row in rows}
         for host in [host for host in self._tasks if host not in wanted]:
             self._tasks.pop(host).cancel()
             self.turns.forget(self.subscriptions.pop(host))
+        for host, subscription in self.subscriptions.items():
+            self._set_level(subscription.feed, wanted[host].level)
         for row in rows:
             if row.id not in self._tasks:
                 self._begin(row)
                 await asyncio.sleep(1 / DIALS_A_SECOND)
 
     def _begin(self, row: HostRow) -> None:
-        feed = Feed(Source(row.id, row.hostname), row.generation, row.shard, row.cursor)
+        source = Source(row.id, row.hostname, row.level)
+        feed = Feed(source, row.generation, row.shard, row.cursor)
         subscription = Subscription(
             Target(row.hostname, row.tls),
             feed,
@@ -335,6 +379,11 @@ class Worker:
         for reason, count in counts.dropped.items():
             metrics.dropped[reason].inc(count)
         counts.dropped.clear()
+        ledger = self.ledger.counts
+        for fate, counter in metrics.rejects.items():
+            counter.inc(getattr(ledger, fate))
+            setattr(ledger, fate, 0)
+        metrics.REJECTS_WAITING.note(self.ledger.waiting_bytes)
         metrics.add_checked(counts.checked)
         metrics.HELD.set(self.pipeline.held)
         metrics.IN_FLIGHT.set(self.pipeline.in_flight)
@@ -344,7 +393,8 @@ class Worker:
             metrics.HOSTS.labels(status).set(statuses[status])
         self._drops_to_log = DROPS_LOGGED_A_SECOND
 
-    def _dropped(self, feed: Feed, drop: Drop, event: Event | None, raw: bytes) -> None:  # noqa: ARG002 - the reject ledger keeps it
+    def _dropped(self, feed: Feed, drop: Drop, event: Event | None, raw: bytes) -> None:
+        self.ledger.note(feed.source.host, drop, event, raw, time.time())
         if self._drops_to_log > 0:
             self._drops_to_log -= 1
             _log.info(

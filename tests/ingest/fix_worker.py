@@ -6,16 +6,18 @@ import asyncio
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Self
 
 from common.event import Event
+from common.reject import Reject
 from common.verdict import Drop, DropReason
 from ingest.account import Feed
 from ingest.config import Limits, ResolverLimits
-from ingest.hosts import HostRow
+from ingest.hosts import HostRow, MovedUp
+from ingest.levels import Seen
 from ingest.target import Target, parse_target
 from ingest.worker import Worker
 from tests.ingest.fix_persist import FakePersist
@@ -33,6 +35,7 @@ class MemoryTable:
 
     def __init__(self) -> None:
         self.rows: list[HostRow] = []
+        self.seen: list[Seen] = []
 
     def wanted(self) -> list[HostRow]:
         return list(self.rows)
@@ -44,6 +47,26 @@ class MemoryTable:
         for target in targets:
             self.rows.append(HostRow(len(self.rows) + 1, target.hostname, target.tls, 1, cursor))
         return len(self.rows)
+
+    def note(self, seen: Iterable[Seen]) -> list[MovedUp]:
+        self.seen += seen
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryRejects:
+    """The table of dropped messages, without a database or bounds."""
+
+    def __init__(self) -> None:
+        self.rows: list[Reject] = []
+
+    def write(self, rejects: Sequence[Reject]) -> None:
+        self.rows += rejects
+
+    def forget_old(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -108,6 +131,7 @@ async def ingest(
         processes=1,
         endpoint=persist.endpoint,
         table=table,
+        rejects=MemoryRejects(),
         plc_url=plc_url,
         hosts=named,
         allow_insecure=allow_insecure,

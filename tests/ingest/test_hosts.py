@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 from aiohttp import web
 
 from common.sharding import SHARD_COUNT
+from common.verdict import Level
 from ingest.fetch import Fetcher, FetchError
-from ingest.hosts import HostRow, HostTable, is_trusted, list_hosts, ours, seed
+from ingest.hosts import HostRow, HostTable, MovedUp, is_trusted, list_hosts, ours, seed
+from ingest.levels import Seen
 from ingest.target import Target
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_worker import MemoryTable
@@ -31,7 +35,8 @@ def test_the_table_gives_what_is_wanted_and_keeps_what_is_there(postgres_url: st
         assert table.add([*targets, Target("b.example", tls=True)], None, 100) == 1
         connection.execute("UPDATE host SET wanted = 'banned' WHERE hostname = 'localhost:1'")
         assert [row[1:] for row in table.wanted()] == [
-            ("a.example", True, 3, 99), ("b.example", True, 1, None),
+            ("a.example", True, 3, 99, Level.ENFORCE),
+            ("b.example", True, 1, None, Level.ENFORCE),
         ]  # fmt: skip
         assert not table.is_empty()
         table.close()
@@ -54,6 +59,86 @@ def test_new_hosts_of_a_trusted_domain_are_marked(postgres_url: str) -> None:
         table.close()
     assert is_trusted("any.example", ["*"])
     assert not is_trusted("any.example", [])
+
+
+# --- the level of a host ---
+
+
+@pytest.fixture
+def observed(postgres_url: str) -> Iterator[tuple[psycopg.Connection[Any], HostTable]]:
+    """A database with one host at `observe` for 100 s, and a table whose clean period is 60 s."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(SCHEMA)
+        table = HostTable(lambda: postgres_url, observe_clean_s=60.0)
+        table.add([Target("a.example", tls=True), Target("b.example", tls=True)], 0, 7)
+        connection.execute(
+            "UPDATE host SET level = 'observe', level_since = now() - interval '100 s' WHERE id = 1"
+        )
+        yield connection, table
+        table.close()
+
+
+def levels(table: HostTable) -> list[Level]:
+    return [row.level for row in table.wanted()]
+
+
+def test_a_host_moves_up_upon_a_commit_when_its_clean_period_is_over(
+    observed: tuple[psycopg.Connection[Any], HostTable],
+) -> None:
+    connection, table = observed
+    assert levels(table) == [Level.OBSERVE, Level.ENFORCE]
+    assert table.note([Seen(1, waived=False, checked=3)]) == [MovedUp("a.example", 3)]
+    assert levels(table) == [Level.ENFORCE, Level.ENFORCE]
+    since = connection.execute(
+        "SELECT level_since > now() - interval '50 s' FROM host WHERE id = 1"
+    )
+    assert since.fetchone() == (True,)
+    assert table.note([Seen(1, waived=False, checked=3)]) == []
+
+
+def test_silence_moves_nobody_up(observed: tuple[psycopg.Connection[Any], HostTable]) -> None:
+    _connection, table = observed
+    assert table.note([]) == []
+    assert table.note([Seen(1, waived=False, checked=0)]) == []
+    assert levels(table) == [Level.OBSERVE, Level.ENFORCE]
+
+
+def test_what_is_waived_begins_the_clean_period_anew_and_a_restart_does_not(
+    observed: tuple[psycopg.Connection[Any], HostTable],
+) -> None:
+    connection, table = observed
+    assert table.note([Seen(1, waived=True, checked=1)]) == []
+    assert table.note([Seen(1, waived=False, checked=5)]) == []
+    # Another process, later: what it needs stands in the table.
+    table.close()
+    connection.execute("UPDATE host SET waived_at = now() - interval '59 s'")
+    assert table.note([Seen(1, waived=False, checked=1)]) == []
+    connection.execute("UPDATE host SET waived_at = now() - interval '61 s'")
+    assert table.note([Seen(1, waived=False, checked=1)]) == [MovedUp("a.example", 8)]
+
+
+def test_the_operators_word_is_not_undone_by_what_was_seen_before_it(
+    observed: tuple[psycopg.Connection[Any], HostTable],
+) -> None:
+    connection, table = observed
+    seen = [Seen(1, waived=False, checked=9)]
+    connection.execute("UPDATE host SET level_since = now() WHERE id = 1")
+    assert table.note(seen) == []
+    assert levels(table) == [Level.OBSERVE, Level.ENFORCE]
+    connection.execute("UPDATE host SET level = 'enforce' WHERE id = 1")
+    assert table.note([Seen(1, waived=True, checked=0), *seen]) == []
+    found = connection.execute("SELECT waived_at, checked, level FROM host WHERE id = 1")
+    assert found.fetchone() == (None, 9, "enforce")
+
+
+def test_nothing_makes_a_host_observe_by_itself(
+    observed: tuple[psycopg.Connection[Any], HostTable],
+) -> None:
+    connection, table = observed
+    assert table.note([Seen(2, waived=True, checked=0), Seen(2, waived=False, checked=2)]) == []
+    assert levels(table) == [Level.OBSERVE, Level.ENFORCE]
+    connection.execute("UPDATE host SET level = 'lenient' WHERE id = 1")
+    assert levels(table) == [Level.ENFORCE, Level.ENFORCE], "an unknown word is judged strictly"
 
 
 def test_a_table_that_is_away_is_asked_again(postgres_url: str) -> None:

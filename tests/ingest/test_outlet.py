@@ -10,7 +10,14 @@ from common.envelope import AccountState
 from ingest.outlet import Outlived
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_persist import FakePersist
-from tests.ingest.fix_worker import LIMITS, CountingWorker, MemoryTable, ingest, until
+from tests.ingest.fix_worker import (
+    LIMITS,
+    CountingWorker,
+    MemoryRejects,
+    MemoryTable,
+    ingest,
+    until,
+)
 from tests.simnet.config import NetworkConfig
 from tests.simnet.network import Network
 from tests.simnet.truth import compare
@@ -192,7 +199,7 @@ def test_an_outlived_process_ends(loop_run: LoopRun) -> None:
             persist.refuses = True
             worker = CountingWorker(
                 member=0, processes=1, endpoint=persist.endpoint, table=MemoryTable(),
-                plc_url="http://localhost:1", limits=LIMITS,
+                rejects=MemoryRejects(), plc_url="http://localhost:1", limits=LIMITS,
             )  # fmt: skip
             with pytest.raises(ExceptionGroup) as caught:
                 await worker.run(asyncio.Event())
