@@ -1,4 +1,4 @@
-"""What does PostgreSQL say of hosts and accounts? Every SQL statement of this stage.
+"""What does PostgreSQL say of hosts, accounts and dropped messages? Every SQL statement of this stage.
 
 Read only. The database may be away: then each question ends in `Away` after a bounded time, and
 nothing else of this process notices.
@@ -14,7 +14,9 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from broadcast.config import DATABASE_CONNECTIONS, DATABASE_WAIT_S, STATEMENT_TIMEOUT_MS
+from broadcast.rejects import Asked
 from broadcast.xrpc import AccountRow, HostRow
+from common.reject import COLUMNS, RejectRow
 
 _HOST: Final[LiteralString] = """
     SELECT h.id, h.hostname, h.cursor,
@@ -37,6 +39,11 @@ _LIST_REPOS: Final[LiteralString] = (
     + "ORDER BY a.id LIMIT %(limit)s"
 )
 _ONE_ACCOUNT: Final[LiteralString] = _ACCOUNT + "WHERE a.did = %(did)s"
+_HOST_NUMBER: Final[LiteralString] = "SELECT id FROM host WHERE hostname = %(hostname)s"
+_FROM_REJECT: Final[LiteralString] = (
+    " FROM reject r LEFT JOIN host h ON h.id = r.host_id WHERE r.id < %(before)s"
+)
+_NEWEST_FIRST: Final[LiteralString] = " ORDER BY r.id DESC LIMIT %(limit)s"
 
 
 class Away(Exception):
@@ -98,6 +105,27 @@ class Store:
         rows = await self._rows(_ONE_ACCOUNT, did=did)
         return AccountRow(*rows[0]) if rows else None
 
+    async def host_number(self, hostname: str) -> int | None:
+        """The number of a host, if it is known."""
+        rows = await self._rows(_HOST_NUMBER, hostname=hostname)
+        return int(rows[0][0]) if rows else None
+
+    async def rejects(
+        self, asked: Asked, host: int | None, *, limit: int, frames: bool
+    ) -> list[RejectRow]:
+        """What was dropped, newest first.
+
+        Args: host: number of the host that was asked for. frames: whether to read them.
+        """
+        rows = await self._rows(
+            rejects_query(by_host=host is not None, by_did=asked.did is not None, frames=frames),
+            host=host,
+            did=asked.did,
+            before=asked.before,
+            limit=limit,
+        )
+        return [RejectRow(*row) for row in rows]
+
     async def _rows(self, query: LiteralString, **values: object) -> Sequence[Any]:
         bound: Mapping[str, object] = values
         try:
@@ -105,3 +133,13 @@ class Store:
                 return await (await connection.execute(query, bound)).fetchall()
         except (psycopg.Error, OSError) as error:
             raise Away(str(error)) from error
+
+
+def rejects_query(*, by_host: bool, by_did: bool, frames: bool) -> LiteralString:
+    """The statement for one way of asking; each is answered by an index."""
+    query: LiteralString = "SELECT " + COLUMNS + (", r.frame" if frames else "") + _FROM_REJECT
+    if by_host:
+        query += " AND r.host_id = %(host)s"
+    if by_did:
+        query += " AND r.did = %(did)s"
+    return query + _NEWEST_FIRST

@@ -19,8 +19,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcast import metrics
+from broadcast.admin import CHALLENGE, may_enter
 from broadcast.config import STREAM_PATH, HttpLimits
 from broadcast.health import Pulse, why_unhealthy
+from broadcast.rejects import Asked, parse_admin, parse_public, rejects_answer
 from broadcast.store import Away, Store
 from broadcast.version import VERSION, versions
 from broadcast.xrpc import (
@@ -46,6 +48,7 @@ This is an AT Protocol relay: Standpipe {VERSION}.
 
 The stream of all repositories:  {STREAM_PATH}
 Health:                          /_health
+Why a message was dropped:       /rejects?host=… or ?did=…
 Release and its libraries:       /version
 """
 _CORS: Final = [(b"access-control-allow-origin", b"*")]
@@ -61,7 +64,9 @@ _Answer = Callable[[Query, Request], Awaitable[Response]]
 class Views:
     """The HTTP answers of one broadcast process."""
 
-    def __init__(self, store: Store, pulse: Pulse, limits: HttpLimits) -> None:
+    def __init__(self, store: Store, pulse: Pulse, limits: HttpLimits, admin_password: str) -> None:
+        """Args: admin_password: of the user `admin`; an empty one lets nobody in."""
+        self._admin_password = admin_password
         self._store = store
         self._pulse = pulse
         self._limits = limits
@@ -82,6 +87,8 @@ class Views:
             Route("/xrpc/_health", self._health),
             Route("/_live", _live),
             Route("/version", _version),
+            Route("/rejects", _query(self._rejects)),
+            Route("/admin/rejects", self._admin(self._rejects_with_frames)),
             # Every method comes here; what asks for the upgrade with GET never does.
             Route(STREAM_PATH, _Stream()),
             *[Route(_SYNC + name, _query(answer)) for name, answer in queries.items()],
@@ -137,6 +144,36 @@ class Views:
         row = await self._store.account(did)
         location = repo_location(row, did, request.url.path, request.url.query)
         return Response(status_code=302, headers={"Location": location})
+
+    async def _rejects(self, query: Query, _request: Request) -> Response:
+        asked = parse_public(query)
+        return _json(await self._rejects_page(asked, frames=False))
+
+    async def _rejects_with_frames(self, query: Query, _request: Request) -> Response:
+        asked = parse_admin(query)
+        page = await self._rejects_page(asked, frames=True)
+        return _json(page, headers={"Cache-Control": "no-store"})
+
+    async def _rejects_page(self, asked: Asked, *, frames: bool) -> dict[str, Any]:
+        host = None
+        if asked.host is not None:
+            host = await self._store.host_number(asked.host)
+            if host is None:
+                raise XrpcError(404, "HostNotFound", f"{asked.host} is not known here")
+        rows = await self._store.rejects(asked, host, limit=asked.limit + 1, frames=frames)
+        return rejects_answer(rows, asked.limit, frames=frames)
+
+    def _admin(self, answer: _Answer) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint for the operator alone."""
+        endpoint = _query(answer)
+
+        async def guarded(request: Request) -> Response:
+            if may_enter(request.headers.get("authorization"), self._admin_password):
+                return await endpoint(request)
+            error = XrpcError(401, "Unauthorized", "the admin password is needed")
+            return _error(error, {"WWW-Authenticate": CHALLENGE})
+
+        return guarded
 
     async def _request_crawl(self, request: Request) -> Response:
         hostname = parse_crawl_request(await self._body(request))

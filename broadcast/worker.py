@@ -25,6 +25,7 @@ from broadcast.server import Listener, bind
 from broadcast.store import Store
 from broadcast.subscriber import Service
 from broadcast.views import Views
+from common import password
 from common.log import LogReader
 from common.process import SAY_AGAIN_S, Context
 from common.segments import SegmentReader
@@ -51,6 +52,7 @@ async def broadcast(context: Context) -> None:
         open_reader=lambda: SegmentReader(paths.log_dir),
         chunks_endpoint=paths.chunks_endpoint,
         database_url=settings.database_url or paths.embedded_database_url,
+        admin_password=password.ensure(settings, paths),
     )
 
     def ready() -> None:
@@ -72,14 +74,16 @@ class Worker:
         database_url: str,
         limits: Limits | None = None,
         http_limits: HttpLimits | None = None,
+        admin_password: str = "",
     ) -> None:
-        """Opens nothing. Defaults: the limits of broadcast.config."""
+        """Opens nothing. Defaults: the limits of broadcast.config, and no admin."""
         self.pulse = Pulse()
         self.service = Service(limits or Limits())
         self._open_reader = open_reader
         self._endpoint = chunks_endpoint
         self._store = Store(database_url)
         self._http_limits = http_limits or HttpLimits()
+        self._admin_password = admin_password
         self._inlet: Inlet | None = None
         self._knocked = False
 
@@ -88,7 +92,7 @@ class Worker:
     ) -> None:
         """Serve bound sockets until `stopping` is set. ready: called once they accept."""
         playback = Playback(self._open_reader, READ_THREADS)
-        views = Views(self._store, self.pulse, self._http_limits)
+        views = Views(self._store, self.pulse, self._http_limits, self._admin_password)
         listener = Listener(views.app(), self.service, self._http_limits)
         await self._store.open()
         await listener.open(sockets)

@@ -8,7 +8,7 @@ Shapes and words; who writes and who reads has statements of its own.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, LiteralString, NamedTuple
 
 from common.verdict import RULES, DropReason
 
@@ -51,6 +51,13 @@ class RejectRow(NamedTuple):
     seq: int | None
     size: int
     frame: bytes | None = None
+
+
+COLUMNS: Final[LiteralString] = (
+    "r.id, h.hostname, extract(epoch FROM r.at)::float8, r.reason, r.detail, r.kind, r.did, r.rev,"
+    " r.seq, r.size"
+)
+"""The fields of a RejectRow but for the frame, of `reject r LEFT JOIN host h ON h.id = r.host_id`."""
 
 
 def rules_of(reason: str) -> list[str]:

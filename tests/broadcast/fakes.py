@@ -204,14 +204,16 @@ async def member_of(
     database_url: str = NO_DATABASE,
     persist: bool = True,
     open_reader: Callable[[], Any] | None = None,
+    admin_password: str = "",
 ) -> AsyncIterator[Member]:
     """A running broadcaster; ends drained."""
     member = Member(log, folder)
     if persist:
         member.persist_up()
     member.worker = Worker(
-        open_reader or (lambda: log), member.endpoint, database_url, limits, http_limits
-    )
+        open_reader or (lambda: log), member.endpoint, database_url, limits, http_limits,
+        admin_password,
+    )  # fmt: skip
     public, private = bind("127.0.0.1", 0, shared=True), bind("127.0.0.1", 0, shared=False)
     member.port, member.private_port = public.getsockname()[1], private.getsockname()[1]
     ready = asyncio.Event()

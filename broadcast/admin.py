@@ -1,0 +1,39 @@
+"""May this request ask for what only the relay's operator may see?
+
+HTTP Basic with the user `admin`, or the same password as a Bearer token, as the usual command-line
+tools send it. This module does not know where the password comes from.
+
+Source: the reference relay's admin API; RFC 7617, RFC 6750.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from hmac import compare_digest
+from typing import Final
+
+USER: Final = "admin"
+CHALLENGE: Final = 'Basic realm="standpipe admin", charset="UTF-8"'
+"""What a refusal has in `WWW-Authenticate`."""
+
+
+def may_enter(authorization: str | None, password: str) -> bool:
+    """Whether the header `Authorization` proves knowledge of the password.
+
+    How long it takes does not tell how much of the password was right.
+    """
+    scheme, _, rest = (authorization or "").strip().partition(" ")
+    rest = rest.strip()
+    if scheme.lower() == "bearer":
+        given = rest.encode("latin-1", errors="replace")  # the bytes as they came
+        expected = password.encode()
+    elif scheme.lower() == "basic":
+        try:
+            given = base64.b64decode(rest, validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        expected = f"{USER}:{password}".encode()
+    else:
+        return False
+    return compare_digest(given, expected) and bool(password)
