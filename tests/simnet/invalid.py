@@ -7,41 +7,22 @@ All are made on forks: the account's own state never moves.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import cbor2
 
 from common.verdict import DropReason
-from tests.simnet.account import Account, plc_did
-from tests.simnet.clock import Clock, datetime_text, tid
+from tests.simnet.account import plc_did
+from tests.simnet.clock import datetime_text, tid
 from tests.simnet.drisl import car, cid_of, encode, link
 from tests.simnet.events import HEADERS, Event, Kind, make_event
 from tests.simnet.keys import SigningKey, high_s
-from tests.simnet.repo import Commit
+from tests.simnet.lies import LIES
+from tests.simnet.source import Source, with_block
 
 HOUR_US: Final = 3_600_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What an invalid event is made from: an account in good standing, luck, and the time."""
-
-    account: Account
-    rng: random.Random
-    clock: Clock
-
-    def commit(self, **change: Any) -> Commit:
-        """A commit that the account could have made; `change` goes to `forked_commit`."""
-        writes = self.account.choose_writes(self.rng)
-        return self.account.forked_commit(writes, **change)
-
-    def event(self, commit: Commit, **fields: Any) -> Event:
-        """The `#commit` of a commit, with some fields replaced."""
-        time = datetime_text(self.clock.tick())
-        return make_event(Kind.COMMIT, commit.fields(**{"time": time, **fields}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +57,7 @@ def _high_s(source: Source) -> Event:
     commit = source.commit()
     signed = cbor2.loads(commit.block)
     signed["sig"] = high_s(signed["sig"], source.account.key.curve)
-    return source.event(_with_block(commit, encode(signed)))
-
-
-def _with_block(commit: Commit, block: bytes) -> Commit:
-    """The commit with another commit block, and the CID that goes with it."""
-    commit.cid, commit.block = cid_of(block), block
-    commit.blocks[0] = (commit.cid, block)
-    return commit
+    return source.event(with_block(commit, encode(signed)))
 
 
 def _plain(source: Source) -> Event:
@@ -194,6 +168,12 @@ def _unknown_op(source: Source) -> Event:
     return make_event(Kind.IDENTITY, fields, header=encode({"t": "#identity", "op": 2}))
 
 
+def _told(reason: DropReason, name: str) -> Invalid:
+    """One of the lies of an account that signs whatever it wants."""
+    assert LIES[name].reason is reason
+    return Invalid(reason, LIES[name].make)
+
+
 INVALID: Final[dict[str, Invalid]] = {
     "bad_signature": Invalid(DropReason.SIGNATURE_INVALID, _bad_signature),
     "high_s_signature": Invalid(DropReason.SIGNATURE_INVALID, _high_s),
@@ -216,6 +196,20 @@ INVALID: Final[dict[str, Invalid]] = {
     "big_blocks": Invalid(DropReason.BLOCKS_TOO_LARGE, _big_blocks),
     "removed_type": Invalid(DropReason.UNKNOWN_TYPE, _removed_type),
     "unknown_op": Invalid(DropReason.UNKNOWN_OP, _unknown_op),
+    # Rightly signed: of each reason one kind, of all that tests.simnet.lies has.
+    "sync_not_resigned": _told(DropReason.SYNC_NOT_RESIGNED, "sync_not_resigned"),
+    "too_many_blocks": _told(DropReason.CAR_TOO_MANY_BLOCKS, "car_of_too_many_blocks"),
+    "commit_version_2": _told(DropReason.COMMIT_MALFORMED, "commit_version_2"),
+    "record_missing": _told(DropReason.RECORD_MISSING, "record_missing"),
+    "record_too_large": _told(DropReason.RECORD_TOO_LARGE, "record_too_large"),
+    "record_with_float": _told(DropReason.RECORD_MALFORMED, "record_with_float"),
+    "leaf_missing": _told(DropReason.NODE_MISSING, "leaf_missing"),
+    "prefix_of_nothing": _told(DropReason.NODE_MALFORMED, "p_of_first"),
+    "level_skipped": _told(DropReason.TREE_MALFORMED, "level_skipped"),
+    "op_renamed": _told(DropReason.OP_MISMATCH, "op_renamed"),
+    "update_without_prev": _told(DropReason.OP_PREV_MISSING, "update_without_prev"),
+    "prev_data_missing": _told(DropReason.PREV_DATA_MISSING, "prev_data_missing"),
+    "wrong_prev_data": _told(DropReason.PREV_DATA_MISMATCH, "wrong_prev_data"),
 }
 
 IN_TRAFFIC: Final = (

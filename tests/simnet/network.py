@@ -25,10 +25,11 @@ from tests.simnet.clock import Clock
 from tests.simnet.config import NetworkConfig
 from tests.simnet.events import Event
 from tests.simnet.host import Host
-from tests.simnet.invalid import BAD_MESSAGES, INVALID, Source
+from tests.simnet.invalid import BAD_MESSAGES, INVALID
 from tests.simnet.keys import Curve
 from tests.simnet.load import Load, NoneFreeError, RunResult
 from tests.simnet.plc import Directory
+from tests.simnet.source import Source
 from tests.simnet.tls import Authority
 from tests.simnet.truth import Truth
 
