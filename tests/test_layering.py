@@ -37,7 +37,8 @@ FILE_CALLS: Final = {
 
 EDGES: Final = {
     "common": {
-        "command/preflight.py", "command/run.py", "command/status.py",
+        "command/control.py", "command/preflight.py", "command/rejects.py", "command/run.py",
+        "command/status.py",
         "database.py", "locks.py", "password.py", "paths.py", "place.py", "postgres.py",
         "process.py", "segment_files.py", "segments.py", "selftest.py", "telemetry.py",
         "transport.py",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
-from common.command import run, status
+from common.command import hosts, rejects, run, status
+from common.verdict import Level
 
 _DESCRIPTION = """\
 standpipe is an AT Protocol relay: it reads every PDS host, verifies each event, and serves all of
@@ -24,6 +27,7 @@ to begin:
   standpipe run                                   starts everything; Ctrl-C drains and stops
   STANDPIPE_HOSTS=pds.example.com standpipe run   reads one host
   standpipe status                                in a second terminal: what each process does
+  standpipe rejects pds.example.com               what was dropped of that host, and why
 """
 
 _RUN = """\
@@ -40,6 +44,37 @@ Shows every process of the relay in STANDPIPE_DATA_DIR with its state and its mo
 exit code: 0 all are up · 1 something is not, or no relay runs there · 2 wrong settings
 """
 
+_HOSTS = """\
+Lists the hosts of the relay in STANDPIPE_DATA_DIR: what is seen of each, at which level it is judged and
+since when, and how many events passed although they did not follow (discontinuous) or failed the
+inversion (waived, at the level observe).
+
+exit code: 0 · 1 the database does not answer · 2 wrong settings
+"""
+
+_LEVEL = """\
+Shows how a host is judged, or sets it; the relay follows within seconds.
+
+  enforce   what fails a check is dropped; every host begins so
+  observe   for a host without prevData: what fails only the inversion passes, marked and counted;
+            signature, authority, size and structure are never waived
+
+A host at observe moves up to enforce by itself, upon a commit, when nothing was waived for
+STANDPIPE_OBSERVE_CLEAN_PERIOD. Nothing becomes observe by itself. To say a level again changes nothing.
+
+exit code: 0 · 1 no such host, or the database does not answer · 2 wrong settings or words
+"""
+
+_REJECTS = """\
+Shows the last messages that were dropped of a host, of an account, or of both together, newest first:
+when, the reason with the ids of its rules (docs/spec.md), and what the message claims to be.
+--frames writes the bytes as the host sent them, each to a file of its own.
+
+exit code: 0 · 1 no such host, or the database does not answer · 2 wrong settings or words
+"""
+REJECTS_SHOWN: Final = 20
+"""Rows that are shown when --limit does not say."""
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
@@ -55,10 +90,58 @@ def main(words: Sequence[str] | None = None) -> int:
         "status", help="show what each process does", description=_STATUS, formatter_class=plain
     )
     shown.add_argument("--json", action="store_true", help="print one JSON object instead")
+    listed = commands.add_parser(
+        "hosts", help="list the hosts and their levels", description=_HOSTS, formatter_class=plain
+    )
+    listed.add_argument("--json", action="store_true", help="print one JSON array instead")
+    level = commands.add_parser(
+        "level", help="show or set how strictly a host is judged", description=_LEVEL,
+        formatter_class=plain,
+    )  # fmt: skip
+    level.add_argument("host", metavar="HOST", help="its name, with the port if it has one")
+    level.add_argument(
+        "level", metavar="LEVEL", nargs="?", type=_level, help="enforce or observe; none: show it"
+    )
+    dropped = commands.add_parser(
+        "rejects", help="show what was dropped, and why", description=_REJECTS,
+        formatter_class=plain,
+    )  # fmt: skip
+    dropped.add_argument("host", metavar="HOST", nargs="?", help="who sent it")
+    dropped.add_argument("--did", help="the account that it speaks of")
+    dropped.add_argument(
+        "--limit", type=_limit, default=REJECTS_SHOWN, help=f"so many at most; {REJECTS_SHOWN}"
+    )
+    dropped.add_argument("--frames", type=Path, metavar="DIR", help="write the frames there")
+    dropped.add_argument("--json", action="store_true", help="print one JSON array instead")
     chosen = parser.parse_args(words)
-    if chosen.command == "run":
-        return run.run()
-    return status.status(as_json=chosen.json)
+    match chosen.command:
+        case "run":
+            return run.run()
+        case "status":
+            return status.status(as_json=chosen.json)
+        case "hosts":
+            return hosts.hosts(as_json=chosen.json)
+        case "level":
+            return hosts.level(chosen.host, chosen.level)
+        case _:
+            if chosen.host is None and chosen.did is None:
+                dropped.error("name a HOST, or an account with --did")
+            return rejects.rejects(
+                chosen.host, chosen.did, chosen.limit, chosen.frames, as_json=chosen.json
+            )
+
+
+def _level(word: str) -> Level:
+    try:
+        return Level(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is neither enforce nor observe") from None
+
+
+def _limit(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and 1 <= int(word) <= 1000):
+        raise argparse.ArgumentTypeError(f"{word!r} is no whole number from 1 to 1000")
+    return int(word)
 
 
 if __name__ == "__main__":
