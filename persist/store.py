@@ -92,10 +92,7 @@ class Store:
                 )
             # Order: before applied_seq, by which a flush is known that was committed already.
             for tally in changes.tallies:
-                connection.execute(
-                    _ADD_TALLY,
-                    (tally.discontinuous, tally.waived, tally.host, changes.applied_seq),
-                )
+                connection.execute(_ADD_TALLY, {**tally._asdict(), "seq": changes.applied_seq})
             # Order: in the same transaction as what it vouches for.
             connection.execute(_WRITE_POSITIONS, (changes.applied_seq, changes.scan_seq))
 
@@ -150,10 +147,13 @@ _WRITE_CURSOR: Final = """
         OR generation = %(gen)s AND (cursor IS NULL OR cursor < %(seq)s))
 """
 
-# A flush whose confirmation was lost is sent again, and must not count twice.
+# A flush whose confirmation was lost is sent again, and must not count twice. What was waived begins
+# the host's clean period anew, whoever was killed before he could note it (see ingest.levels).
 _ADD_TALLY: Final = """
-    UPDATE host SET discontinuous = discontinuous + %s, waived = waived + %s
-    WHERE id = %s AND %s > coalesce((SELECT value FROM relay WHERE name = 'applied_seq'), 0)
+    UPDATE host SET discontinuous = discontinuous + %(discontinuous)s, waived = waived + %(waived)s,
+        waived_at = CASE WHEN %(waived)s > 0 THEN now() ELSE waived_at END
+    WHERE id = %(host)s
+        AND %(seq)s > coalesce((SELECT value FROM relay WHERE name = 'applied_seq'), 0)
 """
 
 _WRITE_OBSERVATION: Final = """

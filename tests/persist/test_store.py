@@ -13,6 +13,7 @@ from common.database import connect, ensure_schema
 from common.envelope import NEVER_SEEN, AccountState, HostCursor, HostObservation
 from common.transport import WrongThread
 from persist.store import Store
+from persist.tally import HostTally
 from persist.view import Changes
 from tests.persist.events import commit_over, did
 
@@ -151,3 +152,18 @@ def test_a_connection_is_refused_to_another_thread(store: Store) -> None:
     thread.start()
     thread.join()
     assert len(caught) == 1
+
+
+def test_what_is_waived_begins_the_clean_period_of_its_host_anew(
+    store: Store, postgres_url: str
+) -> None:
+    host_row(postgres_url)
+    for seq, tally in enumerate((HostTally(1, 1, 0), HostTally(1, 0, 2), HostTally(1, 1, 0)), 1):
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute("UPDATE host SET waived_at = to_timestamp(1e9)")
+        flush = changes(applied_seq=seq)
+        flush.tallies = [tally]
+        store.flush(flush)
+        with psycopg.connect(postgres_url) as connection:
+            row = connection.execute("SELECT waived_at > now() - interval '1 minute' FROM host")
+            assert row.fetchone() == (bool(tally.waived),)
