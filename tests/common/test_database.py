@@ -6,6 +6,9 @@ import asyncio
 import logging
 import threading
 from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -61,6 +64,92 @@ def test_a_database_of_another_release_is_refused_by_name(
             ensure_schema(connection)
     with pytest.raises(SchemaMismatch, match="version 99"):
         loop_run(wait_for_schema(postgres_url, "test"))
+
+
+def version_1(connection: database.Connection) -> None:
+    """A database as the first release made and used it."""
+    connection.execute(Path(__file__).with_name("schema_1.sql").read_bytes())
+    connection.execute(
+        "INSERT INTO relay (name, value) VALUES ('schema_version', 1), ('applied_seq', 9)"
+    )
+    connection.execute("INSERT INTO host (hostname, account_limit, cursor) VALUES ('h', 5, 77)")
+    connection.execute(
+        "INSERT INTO account (did, host_id, active, rev, seq)"
+        " VALUES ('did:web:a.test', 1, true, '3aaaaaaaaaaaa', 9)"
+    )
+
+
+def columns(connection: database.Connection) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        "SELECT table_name, column_name, data_type, column_default, is_nullable"
+        " FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY 1, 2"
+    ).fetchall()
+
+
+def test_a_database_of_version_1_becomes_what_a_new_one_is_and_keeps_what_it_has(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(connect(postgres_url, "test")) as new:
+        new.execute("CREATE SCHEMA fresh")
+        new.execute("SET search_path TO fresh")
+        ensure_schema(new)
+        expected = columns(new)
+    with closing(connect(postgres_url, "test")) as connection:
+        version_1(connection)
+        assert len(columns(connection)) < len(expected)
+        with caplog.at_level(logging.INFO):
+            ensure_schema(connection)
+        assert columns(connection) == expected
+        assert "from schema version 1 to 2" in caplog.text
+        rows = connection.execute("SELECT name, value FROM relay ORDER BY name").fetchall()
+        assert rows == [("applied_seq", 9), ("schema_version", 2)]
+        assert connection.execute(
+            "SELECT hostname, cursor, discontinuous, waived, level FROM host"
+        ).fetchall() == [("h", 77, 0, 0, "enforce")]
+        assert connection.execute(
+            "SELECT did, rev, desynchronized, discontinuities FROM account"
+        ).fetchall() == [("did:web:a.test", "3aaaaaaaaaaaa", False, 0)]
+
+
+def test_the_schema_may_be_applied_again_and_again(postgres_url: str) -> None:
+    """As a step up from any older version does."""
+    with closing(connect(postgres_url, "test")) as connection:
+        ensure_schema(connection)
+        expected = columns(connection)
+        connection.execute(files("common").joinpath("schema.sql").read_bytes())
+        assert columns(connection) == expected
+
+
+def test_a_step_up_that_fails_leaves_the_database_as_it_was(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(connect(postgres_url, "test")) as connection:
+        version_1(connection)
+        before = columns(connection)
+        monkeypatch.setattr(database, "_WRITE_VERSION", "SELECT 1 / 0 WHERE %s > 0")
+        with pytest.raises(psycopg.Error):
+            ensure_schema(connection)
+        assert columns(connection) == before
+        monkeypatch.undo()
+        ensure_schema(connection)
+
+
+def test_others_wait_while_the_database_is_of_an_older_version(
+    postgres_url: str, loop_run: LoopRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        with closing(connect(postgres_url, "test")) as older:
+            version_1(older)
+            waiting = asyncio.create_task(wait_for_schema(postgres_url, "test"))
+            async with asyncio.timeout(20):
+                while "of an older release" not in caplog.text:
+                    await asyncio.sleep(0.01)
+            assert not waiting.done()
+            await asyncio.to_thread(ensure_schema, older)
+        await (await waiting).close()
+
+    with caplog.at_level(logging.INFO):
+        loop_run(story())
 
 
 def test_others_wait_until_persist_has_prepared_the_database(

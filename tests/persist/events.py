@@ -44,6 +44,8 @@ def judged(
     recall: int = 0,
     kind: Kind = Kind.COMMIT,
     fill: int = 40,
+    marks: int = 0,
+    epoch: int = 7,
 ) -> tuple[Judged, bytes]:
     """One event and its frame. It was judged against `state`, and is a commit over that."""
     upstream_seq = position if upstream_seq is None else upstream_seq
@@ -53,7 +55,7 @@ def judged(
     event = Judged(
         position=position,
         shard=3,
-        epoch=7,
+        epoch=epoch,
         kind=kind,
         host=host,
         generation=generation,
@@ -65,6 +67,7 @@ def judged(
         seq_end=seq_end,
         recall=recall,
         received_us=RECEIVED_US,
+        marks=marks,
     )
     return event, frame
 

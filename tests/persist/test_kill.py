@@ -22,7 +22,7 @@ import pytest
 
 from common.chunk import Chunk
 from common.database import connect, ensure_schema
-from common.envelope import NEVER_SEEN, HostCursor, Judged, Kind
+from common.envelope import NEVER_SEEN, HostCursor, Judged, Kind, Mark
 from common.event import Event, decode
 from common.paths import Paths
 from persist.config import Config
@@ -35,6 +35,8 @@ ROOT = Path(__file__).parent.parent.parent
 ACCOUNTS = 20
 EVENTS = 3_000
 KILLS = 5
+MARKS = (0, Mark.DISCONTINUOUS, Mark.WAIVED, Mark.DISCONTINUOUS | Mark.WAIVED)
+"""Of the events, in turn: what is counted of them has to survive as they do."""
 
 
 @contextmanager
@@ -78,7 +80,9 @@ def identity(position: int, account: str = DID) -> tuple[Judged, bytes]:
     frame = make_event("identity", fields).frame(position)
     event = decode(frame)
     assert isinstance(event, Event)
-    told, _ = judged(position, account=account, kind=Kind.IDENTITY, after=NEVER_SEEN)
+    told, _ = judged(
+        position, account=account, kind=Kind.IDENTITY, after=NEVER_SEEN, marks=MARKS[position % 4]
+    )
     return told._replace(seq_start=event.seq_start, seq_end=event.seq_end), frame
 
 
@@ -183,6 +187,9 @@ def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(
     for account in range(ACCOUNTS):
         order = [upstream for _, _, upstream in logged if upstream % ACCOUNTS == account]
         assert order == sorted(order)
+    with psycopg.connect(postgres_url) as connection:
+        counted = connection.execute("SELECT discontinuous, waived FROM host").fetchall()
+    assert counted == [(EVENTS // 2, EVENTS // 2)]
     with place.reader() as reader:
         for chunk in published.values():
             assert reader.read(chunk.first_seq, 1)[0] == chunk

@@ -14,7 +14,7 @@ import pytest
 from common import event as events
 from common.chunk import ROW, Chunk, account_key
 from common.database import connect, ensure_schema
-from common.envelope import NEVER_SEEN, AccountState, HostCursor
+from common.envelope import NEVER_SEEN, AccountState, HostCursor, Mark
 from common.event import Event
 from common.log import Damaged
 from common.segments import SegmentReader
@@ -26,6 +26,7 @@ from persist.outgoing import outgoing_head
 from persist.replay import Logged, open_chunk, replay, state_after
 from persist.segment_log import SegmentLog
 from persist.store import Store
+from persist.tally import HostTally
 from persist.view import Changes
 from tests.simnet.account import Account
 from tests.simnet.clock import Clock
@@ -67,8 +68,8 @@ def judged_states(frames: list[bytes], name: str) -> list[AccountState]:
     return states
 
 
-def append(log: SegmentLog, frames: list[bytes], host: int = HOST) -> Chunk:
-    """Log messages as the sequencer does."""
+def append(log: SegmentLog, frames: list[bytes], host: int = HOST, flags: int = 0) -> Chunk:
+    """Log messages as the sequencer does; all with the same flags."""
     rows: list[bytes] = []
     out: list[bytes] = []
     offset = 0
@@ -79,7 +80,7 @@ def append(log: SegmentLog, frames: list[bytes], host: int = HOST) -> Chunk:
             frame, event.seq_start, event.seq_end, log.next_seq + len(rows)
         )
         rows.append(
-            ROW.pack(offset, length, event.kind, 0, 1, host, 1, event.seq, 1, 1, TIME_US, 0,
+            ROW.pack(offset, length, event.kind, flags, 1, host, 1, event.seq, 1, len(rows), TIME_US, 0,
                      account_key(event.did))
         )  # fmt: skip
         out += [head, frame[event.seq_end :]]
@@ -227,6 +228,56 @@ def test_rows_are_read_from_where_the_saved_cursors_say(
     # A hint that reaches too far back costs time, not correctness.
     store.flush(Changes([], [], [], len(frames), 2))
     assert caught_up(store, tmp_path) == [(100 + n, 1 + n) for n in range(4, len(frames))]
+
+
+def counted(url: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT discontinuous, waived FROM host").fetchall()
+
+
+def test_what_the_database_has_not_counted_yet_is_counted_from_the_rows_once(
+    log: SegmentLog, store: Store, postgres_url: str, tmp_path: Path
+) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO host (id, hostname, account_limit) VALUES (%s, 'pds.test', 1)", (HOST,)
+        )
+    frames = story("alice")[:6]
+    marks = [0, Mark.DISCONTINUOUS, Mark.WAIVED, Mark.DISCONTINUOUS, 0x80, Mark.WAIVED]
+    for frame, flags in zip(frames, marks, strict=True):
+        append(log, [frame], flags=flags)
+    # The first two were flushed before the crash, and counted with it.
+    done = Changes([], [], [], 2, 1)
+    done.tallies = [HostTally(HOST, 1, 0)]
+    store.flush(done)
+    for _ in range(2):
+        caught_up(store, tmp_path)
+        assert counted(postgres_url) == [(2, 2)]
+
+
+def test_the_marks_of_the_rows_lead_to_the_states_they_led_to_before(
+    log: SegmentLog, store: Store, tmp_path: Path
+) -> None:
+    frames = story("alice")[:5]
+    for number, frame in enumerate(frames):
+        append(log, [frame], flags=Mark.DISCONTINUOUS if number in (2, 4) else 0)
+    caught_up(store, tmp_path)
+    (state,) = store.find_states(["did:web:alice.test"]).values()
+    assert (state.desynchronized, state.discontinuities) == (True, 2)
+
+
+def test_what_we_said_ourselves_takes_no_number_of_its_host(
+    log: SegmentLog, store: Store, tmp_path: Path
+) -> None:
+    frames = story("alice")
+    append(log, frames[:2], flags=Mark.OURS)
+    append(log, frames[2:4])
+    with closing(SegmentReader(tmp_path)) as reader:
+        found = catch_up(store, reader, lambda: False)
+    assert found is not None
+    duplicates, _applied_seq = found
+    assert sorted(duplicates.stream(HOST, 1).seqs.items()) == [(102, 3), (103, 4)]
+    assert [duplicates.has_ours(HOST, 1, at) for at in range(3)] == [True, True, False]
 
 
 def test_a_scan_position_that_is_too_high_skips_no_event(

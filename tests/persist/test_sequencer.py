@@ -7,14 +7,14 @@ from collections.abc import Iterable
 import pytest
 
 from common.chunk import Chunk, ChunkKind, Row, account_key, decode_chunk, join_chunk
-from common.envelope import NEVER_SEEN, AccountState, Batch, HostCursor, Judged, Kind, Reply
+from common.envelope import NEVER_SEEN, AccountState, Batch, HostCursor, Judged, Kind, Mark, Reply
 from common.syntax import tid_number
 from persist.account import Accounts
 from persist.duplicates import Duplicates
 from persist.outgoing import encode_uint
 from persist.recall import Recalls
 from persist.sequencer import GROUP_BYTES, Group, Sequencer
-from persist.tally import Tallies
+from persist.tally import HostTally, Tallies
 from tests.persist.events import DID, RECEIVED_US, commit_over, did, frame_of, judged
 
 Sent = tuple[Judged, bytes]
@@ -126,6 +126,25 @@ def test_seqs_are_dense_over_batches_accounts_and_members() -> None:
     assert [frame[start : start + 1] for frame in frames] == [encode_uint(n) for n in (1, 2, 3)]
 
 
+@pytest.mark.parametrize(
+    "marks", [0, Mark.DISCONTINUOUS, Mark.WAIVED, Mark.DISCONTINUOUS | Mark.WAIVED, 0x80]
+)
+def test_the_marks_of_an_event_are_the_flags_of_its_row(marks: int) -> None:
+    desk = Desk(DID)
+    desk.send(judged(1, host=9, marks=marks))
+    assert [row.flags for row in desk.rows()] == [marks]
+    counted = HostTally(9, bool(marks & Mark.DISCONTINUOUS), bool(marks & Mark.WAIVED))
+    assert desk.tallies.take() == ([counted] if any(counted[1:]) else [])
+
+
+def test_what_was_not_logged_is_not_counted() -> None:
+    desk = Desk(DID)
+    first = judged(1, marks=Mark.DISCONTINUOUS)
+    assert desk.send(first, first).duplicate == [1]
+    assert desk.send(judged(2, marks=Mark.DISCONTINUOUS)).back
+    assert desk.tallies.take() == [HostTally(1, 1, 0)]
+
+
 def test_events_of_an_identity_or_account_kind_carry_no_rev_in_their_row() -> None:
     desk = Desk(DID)
     state = commit_over(NEVER_SEEN, 1)
@@ -207,6 +226,7 @@ def test_an_event_judged_against_an_older_state_goes_back_with_the_newest() -> N
         pytest.param({"rev": "3zzzzzzzzzzzz"}, id="another rev"),
         pytest.param({"host": 2}, id="another host"),
         pytest.param({"active": False}, id="another status"),
+        pytest.param({"commit": b"another"}, id="another commit of the same rev"),
     ],
 )
 def test_each_part_of_the_base_is_compared(stale: dict[str, object]) -> None:
@@ -216,8 +236,46 @@ def test_each_part_of_the_base_is_compared(stale: dict[str, object]) -> None:
     judged_against = AccountState(*{**newest._asdict(), **stale}.values())
     assert desk.send(judged(60, state=judged_against)).back == [(60, newest)]
     # What a verdict does not depend on is not compared.
-    other_words = newest._replace(status="deactivated", data=None)
+    other_words = newest._replace(status="deactivated", desynchronized=True, discontinuities=9)
     assert desk.send(judged(61, state=other_words, recall=1)).logged == [61]
+
+
+def test_what_a_sender_that_began_anew_cannot_know_is_not_taken_from_it() -> None:
+    # It reads the last commit again, knowing nothing, is told "duplicate", and goes on from there.
+    newest = commit_over(NEVER_SEEN, 50)._replace(
+        status="throttled", desynchronized=True, discontinuities=3
+    )
+    desk = Desk()
+    desk.accounts.learn(DID, newest)
+    assert desk.send(judged(60, state=commit_over(NEVER_SEEN, 50))).logged == [60]
+    assert desk.accounts.get(DID) == commit_over(newest, 60)._replace(
+        desynchronized=True, discontinuities=3
+    )
+    said = commit_over(NEVER_SEEN, 60)
+    silenced = judged(61, state=said, after=said._replace(active=False), kind=Kind.ACCOUNT)
+    assert desk.send(silenced).logged == [61]
+    state = desk.accounts.get(DID)
+    assert state
+    assert (state.active, state.status, state.discontinuities) == (False, None, 3)
+
+
+def test_a_gap_is_counted_over_what_persist_knows_and_ended_by_a_newer_sync() -> None:
+    desk = Desk(DID)
+    state = NEVER_SEEN
+    for number, marks in enumerate((0, Mark.DISCONTINUOUS, 0, Mark.DISCONTINUOUS), 1):
+        sent = judged(number, state=state, marks=marks)
+        assert desk.send(sent).logged == [number]
+        state = sent[0].after
+    known = desk.accounts.get(DID)
+    assert known
+    assert (known.desynchronized, known.discontinuities) == (True, 2)
+    same = judged(5, state=state, after=state, kind=Kind.SYNC)
+    assert desk.send(same).logged == [5]
+    assert desk.accounts.get(DID) == known
+    assert desk.send(judged(6, state=state, kind=Kind.SYNC)).logged == [6]
+    newer = desk.accounts.get(DID)
+    assert newer
+    assert (newer.desynchronized, newer.discontinuities) == (False, 2)
 
 
 def test_an_identity_event_changes_no_state_whatever_its_sender_believes() -> None:

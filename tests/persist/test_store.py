@@ -59,6 +59,9 @@ def host_row(url: str, *, change: str = "") -> tuple[object, ...]:
         pytest.param(NEVER_SEEN, id="nothing known but the name"),
         pytest.param(STATES[1], id="after a commit"),
         pytest.param(STATES[1]._replace(active=False, status="takendown"), id="taken down"),
+        pytest.param(
+            STATES[1]._replace(desynchronized=True, discontinuities=2**40), id="out of its chain"
+        ),
         pytest.param(STATES[1]._replace(status="ünusual", host=2**31 - 1), id="unusual values"),
     ],
 )
@@ -137,6 +140,37 @@ def test_what_is_seen_never_touches_what_is_wanted(store: Store, postgres_url: s
     assert host_row(postgres_url) == (1, 5, "banned", "active", "err")
     store.flush(changes(observations=(HostObservation(1, "active", None),)))
     assert host_row(postgres_url)[4] is None
+
+
+def counted(url: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(
+            "SELECT id, discontinuous, waived FROM host ORDER BY id"
+        ).fetchall()
+
+
+def test_what_is_counted_of_a_host_adds_up_and_no_flush_counts_twice(
+    store: Store, postgres_url: str
+) -> None:
+    host_row(postgres_url)
+    first = changes(applied_seq=5)
+    first.tallies = [HostTally(1, 3, 1), HostTally(99, 1, 1)]
+    # The second time as after a commit whose confirmation was lost.
+    for _ in range(2):
+        store.flush(first)
+        assert counted(postgres_url) == [(1, 3, 1)]
+    second = changes(applied_seq=6)
+    second.tallies = [HostTally(1, 0, 2)]
+    store.flush(second)
+    assert counted(postgres_url) == [(1, 3, 3)]
+
+
+def test_counting_leaves_the_rest_of_a_host_alone(store: Store, postgres_url: str) -> None:
+    before = host_row(postgres_url, change="wanted = 'banned', cursor = 7, observed = 'active'")
+    flush = changes(applied_seq=1)
+    flush.tallies = [HostTally(1, 1, 1)]
+    store.flush(flush)
+    assert host_row(postgres_url) == before
 
 
 def test_a_connection_is_refused_to_another_thread(store: Store) -> None:
