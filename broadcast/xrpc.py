@@ -39,7 +39,8 @@ _INACTIVE: Final[dict[str | None, tuple[int, str]]] = {
     "deactivated": (403, "RepoDeactivated"),
     "deleted": (404, "RepoNotFound"),
 }
-"""Status and error of an account that is not active. The lexicons have no name for `deleted`."""
+"""Status and error of an account that is not active (S-ACC-04, S-ACC-12). The lexicons have no name
+for `deleted`."""
 
 
 class XrpcError(Exception):
@@ -216,7 +217,7 @@ def repos_answer(rows: Sequence[AccountRow], limit: int) -> dict[str, Any]:
 
 
 def repo_status_answer(row: AccountRow | None, did: str) -> dict[str, Any]:
-    """getRepoStatus; the rev only where the account is active."""
+    """getRepoStatus; the rev only where the account is active. Source: S-ACC-06, S-ACC-08, S-ACC-20."""
     row = _known(row, did)
     answer: dict[str, Any] = {"did": row.did, "active": row.active}
     if not row.active and row.status is not None:
@@ -235,7 +236,7 @@ def latest_commit_answer(row: AccountRow | None, did: str) -> dict[str, str]:
 
 
 def repo_location(row: AccountRow | None, did: str, path: str, query_string: str) -> str:
-    """Where getRepo sends its caller: the account's host, with the same path and query."""
+    """Where getRepo sends its caller (S-DSY-07): the account's host, with the same path and query."""
     row = _active(row, did)
     if row.host is None:
         raise XrpcError(404, "RepoNotFound", f"no host of {did} is known")

@@ -44,7 +44,7 @@ def state_after(state: AccountState, kind: int, said: AccountState, marks: int) 
         desynchronized = True
         discontinuities += 1
     elif kind == _SYNC and said.rev != rev:
-        # S-SYN-07: a new beginning, whatever came before. One that repeats our rev changes nothing.
+        # S-SYN-07, S-COM-10: a new beginning, whatever came before. One that repeats our rev changes nothing.
         desynchronized = False
     # S-REV-05.
     return AccountState(

@@ -4,7 +4,7 @@ Everything is checked: a block whose bytes do not hash to its CID spoils the who
 free, a block may occur twice, blocks nobody needs are let be. This module does not know what the
 blocks mean.
 
-Source: the repository spec, "CAR File Serialization"; CAR v1.
+Source: the repository spec, "CAR File Serialization"; CAR v1; S-MST-11 to 13, S-VAL-19.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The signature covers the commit without its `sig` entry, as canonical CBOR. Noth
 that: the entry is cut out of the bytes and the map's head counts one less, so keys that we do not
 know stay under the signature. This module verifies no signature.
 
-Source: the repository spec, "Commit Objects"; the cryptography spec.
+Source: the repository spec, "Commit Objects"; the cryptography spec; S-MST-01, S-CRY-02, S-CRY-03.
 """
 
 from __future__ import annotations

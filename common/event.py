@@ -27,12 +27,15 @@ MAX_SEQ: Final = 2**53
 OUR_SEQ_BYTES: Final = 9
 """The longest CBOR integer that may stand in place of the host's `seq`."""
 MAX_OPS: Final = 200
+"""Source: S-COM-09, S-VAL-07."""
 MAX_COMMIT_BLOCKS_BYTES: Final = 2_000_000
+"""Source: S-COM-07, S-VAL-07."""
 MAX_SYNC_BLOCKS_BYTES: Final = 10_000
+"""Source: S-SYN-02; point 3-12."""
 MAX_STATUS_CHARS: Final = 64
-"""Unknown statuses are kept, within reason: the longest known one has 14 characters."""
+"""Unknown statuses are kept (S-ACC-05), within reason: the longest known one has 14 characters."""
 MAX_HANDLE_CHARS: Final = 2048
-"""A handle has at most 253 characters; it is passed on unread, within reason."""
+"""A handle has at most 253 characters; it is passed on unread (S-IDE-04), within reason."""
 
 
 class Op(NamedTuple):
@@ -151,7 +154,10 @@ def _slow(raw: bytes, t: str, start: int) -> Decoded:
 
 
 def _bad_envelope(raw: bytes, seq: object, seq_bytes: int, time: object) -> Drop | None:
-    """What every sequenced message must have: a seq, a time, room for our seq."""
+    """What every sequenced message must have: a seq, a time, room for our seq.
+
+    The time is compared with no clock (S-COM-20).
+    """
     if type(seq) is not int or not 1 <= seq < MAX_SEQ:
         return Drop(DropReason.SEQ_INVALID, repr(seq)[:40])
     if len(raw) - seq_bytes + OUR_SEQ_BYTES > MAX_FRAME_BYTES:
@@ -162,6 +168,11 @@ def _bad_envelope(raw: bytes, seq: object, seq_bytes: int, time: object) -> Drop
 
 
 def _commit(raw: bytes, seq_start: int, seq_end: int, payload: CommitPayload) -> Event | Drop:
+    """The fields of a #commit: S-COM-01 to 07, S-COM-09.
+
+    `tooBig`, `blobs` and `rebase` are not looked at (S-COM-11 to 13), nor is what is left of the
+    message's own `prev` (S-COM-19).
+    """
     seq = payload.seq
     bad = _bad_envelope(raw, seq, seq_end - seq_start, payload.time)
     if bad is not None:
@@ -198,13 +209,14 @@ def _commit(raw: bytes, seq_start: int, seq_end: int, payload: CommitPayload) ->
         if op is None:
             return Drop(DropReason.OP_INVALID, repr(raw_op)[:200], seq)
         ops.append(op)
+    # S-COM-16.
     if len(ops) > 1 and len({op.path for op in ops}) != len(ops):
         return Drop(DropReason.OP_INVALID, "one path twice", seq)
     return event
 
 
 def _op(raw_op: object) -> Op | None:
-    """One entry of `ops`; None when it is not well formed.
+    """One entry of `ops`; None when it is not well formed. Source: S-COM-14, S-COM-15.
 
     An update or delete without `prev` is let through: only the inversion can miss it, and a host
     that predates it may be waived that. A `null` there is not well formed.
@@ -242,6 +254,7 @@ def _bad_blocks(blocks: bytes | None, max_bytes: int, seq: int) -> Drop | None:
 
 
 def _sync(fields: dict[str, Any], event: Event) -> Event | Drop:
+    """Source: S-SYN-01, S-SYN-02."""
     event.rev = parse_tid(fields.get("rev"))
     if event.rev is None:
         return Drop(DropReason.REV_INVALID, repr(fields.get("rev"))[:80], event.seq)
@@ -256,6 +269,7 @@ def _sync(fields: dict[str, Any], event: Event) -> Event | Drop:
 
 
 def _identity(fields: dict[str, Any], event: Event) -> Event | Drop:
+    """Source: S-IDE-01, S-IDE-04."""
     event.handle = fields.get("handle")
     if "handle" in fields and (
         type(event.handle) is not str or len(event.handle) > MAX_HANDLE_CHARS
@@ -265,6 +279,7 @@ def _identity(fields: dict[str, Any], event: Event) -> Event | Drop:
 
 
 def _account(fields: dict[str, Any], event: Event) -> Event | Drop:
+    """Source: S-ACC-01, S-ACC-05."""
     active, status = fields.get("active"), fields.get("status")
     if type(active) is not bool:
         return Drop(DropReason.FIELD_INVALID, "active is no boolean", event.seq)

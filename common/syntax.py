@@ -44,7 +44,7 @@ _nsids: set[str] = set()
 
 
 def parse_did(value: object) -> Did | None:
-    """A DID of any method, case-sensitive; `did:plc` only in its normal form."""
+    """A DID of any method, case-sensitive; `did:plc` only in its normal form. Source: S-MST-02."""
     if type(value) is not str or len(value) > DID_MAX_CHARS:
         return None
     if value.startswith(PLC_METHOD):
@@ -90,7 +90,7 @@ def is_record_key(text: str) -> bool:
 
 
 def is_path(value: object) -> bool:
-    """Whether a decoded value is a repository path: an NSID, one slash, a record key."""
+    """Whether a decoded value is a repository path: an NSID, one slash, a record key (S-VAL-16)."""
     if type(value) is not str:
         return False
     collection, _slash, key = value.partition("/")

@@ -2,7 +2,7 @@
 
 This module reads a document that somebody else has fetched. It keeps nothing.
 
-Source: the DID spec, "DID Documents"; S-IDN-05 to 08.
+Source: the DID spec, "DID Documents"; S-IDN-05 to 08, S-MST-02, S-AUT-04.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Did the records come that a commit says it made, and is each one a record at all?
 
 A record is one map in canonical DAG-CBOR of at most 1,000,000 bytes. What it means is nobody's
-business here: no lexicon is looked at (S-VAL-14).
+business here: no lexicon is looked at (S-VAL-14, S-VAL-15).
 
 Source: S-COM-08, S-VAL-12, S-VAL-13, S-DAT-01, S-DAT-10.
 """

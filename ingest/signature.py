@@ -6,7 +6,7 @@
 Signatures are 64 bytes, r and s; high-S and DER are refused on both curves. This module does not
 know what is signed, and it does not fetch keys.
 
-Source: the cryptography spec; the did:key method for the text form of keys.
+Source: the cryptography spec; the did:key method for the text form of keys; S-CRY-01, S-CRY-03 to 07.
 """
 
 from __future__ import annotations

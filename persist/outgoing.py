@@ -3,7 +3,8 @@
     82 length │ frame up to its seq │ our seq │ the rest of the frame
 
 A finished WebSocket frame from server to client: binary, whole, not masked. Of the host's message
-only the integer `seq` is replaced.
+only the integer `seq` is replaced: whoever gets it can check all that was signed (S-VAL-22), and a `handle` passes as it
+came (S-IDE-05).
 
 Source: RFC 6455 §5.2; RFC 8949 §3 for the shortest integer.
 """

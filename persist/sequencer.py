@@ -193,7 +193,7 @@ class Sequencer:
             reply.back.append((event.position, state))
             group.back += 1
             return
-        # What a verdict was reached against, field by field: see common.envelope.base_of.
+        # S-AUT-07. What a verdict was reached against, field by field: see common.envelope.base_of.
         base = event.base
         if (
             base.rev != state.rev
