@@ -39,7 +39,9 @@ from ingest.steps import (
     check_chain,
     check_commit,
     check_identity,
+    check_inversion,
     check_prev_data_is_there,
+    check_records,
     check_rev_is_newer,
     check_rev_is_not_ahead,
     check_same_commit,
@@ -64,6 +66,8 @@ COMMIT_STEPS: Final[tuple[Step, ...]] = (
     check_commit,
     check_signature,
     check_prev_data_is_there,
+    check_records,
+    check_inversion,
     check_chain,
 )
 SYNC_STEPS: Final[tuple[Step, ...]] = (

@@ -22,6 +22,9 @@ from common.event import Event
 from common.syntax import tid_text, tid_time_s
 from common.verdict import Drop, DropReason
 from ingest.did_document import Identity, NotFound
+from ingest.inversion import undo
+from ingest.node import EMPTY_TREE_CID, BadTree
+from ingest.records import check_records as check_each_record
 from ingest.verdicts import Known, NeedFreshIdentity, NeedStatus, Source
 
 REV_SKEW_S: Final = 300.0
@@ -248,6 +251,41 @@ def check_prev_data_is_there(case: Case) -> Drop | None:
     if event.prev_data is not None or (event.since is None and case.state.rev is None):
         return None
     return _drop(case, DropReason.PREV_DATA_MISSING, "not the repo's first commit")
+
+
+def check_records(case: Case) -> Drop | None:
+    """What was created or updated came along, and each is a record; see ingest.records.
+
+    Source: S-VAL-12 to S-VAL-15, S-COM-08.
+    """
+    event, car = case.event, case.car
+    assert car is not None
+    bad = check_each_record(car.blocks, event.ops)
+    return None if bad is None else _drop(case, bad.reason, bad.detail)
+
+
+def check_inversion(case: Case) -> Drop | None:
+    """The tree is one, says what the operations say, and without them is the one before.
+
+    Of a repo's first commit without `prevData` the one before is the empty tree. What of the tree
+    came and is linked is checked whole, needed or not; see ingest.inversion.
+    Source: S-VAL-06, S-VAL-08, S-VAL-17, S-COM-17, S-DSY-01, S-DSY-08.
+    """
+    event, car, signed = case.event, case.car, case.signed
+    assert car is not None
+    assert signed is not None
+    before = undo(car.blocks, signed.data, event.ops)
+    if isinstance(before, BadTree):
+        return _drop(case, before.reason, before.detail)
+    prev_data = event.prev_data
+    if prev_data is None:
+        # That it is not there has been waived, or this is the first commit.
+        if case.waived is not None:
+            return None
+        prev_data = EMPTY_TREE_CID
+    if before != prev_data:
+        return _drop(case, DropReason.PREV_DATA_MISMATCH, "the operations lead from another tree")
+    return None
 
 
 def check_chain(case: Case) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from coincurve import PrivateKey
@@ -61,6 +63,41 @@ def commit(block: bytes | None = None, **changed: Any) -> Event:
         "commit": link(cid(block)), "blocks": car([cid(block)], [block, NODE, RECORD]), **changed,
     }  # fmt: skip
     return event(frame(**changed))
+
+
+def commit_of(
+    root: bytes, others: Sequence[bytes], ops: Sequence[Mapping[str, Any]], **changed: Any
+) -> Event:
+    """A rightly signed #commit of a tree made by hand: its root's block, and all other blocks."""
+    block = commit_block(data=link(cid(root)))
+    blocks = car([cid(block)], [block, root, *others])
+    return commit(block, **{"blocks": blocks, "ops": list(ops), **changed})
+
+
+def entry(key: str, value: bytes, shared: int = 0, right: bytes | None = None) -> dict[str, Any]:
+    """An entry of a tree's node; `right` is the CID of the subtree behind it."""
+    return {
+        "k": key.encode()[shared:], "p": shared, "t": None if right is None else link(right),
+        "v": link(value),
+    }  # fmt: skip
+
+
+def node(*entries: Mapping[str, Any], left: bytes | None = None) -> bytes:
+    """A node's block; `left` is the CID of the subtree before all entries."""
+    return encode({"e": list(entries), "l": None if left is None else link(left)})
+
+
+def keys_of_depth(depth: int, count: int) -> list[str]:
+    """The first paths of this depth, in order, of a collection with numbers for keys."""
+    found = []
+    for number in range(10_000, 99_999):
+        path = f"app.example.note/{number}"
+        bits = 256 - int.from_bytes(sha256(path.encode()).digest()).bit_length()
+        if bits // 2 == depth:
+            found.append(path)
+            if len(found) == count:
+                break
+    return found
 
 
 def sync(block: bytes | None = None, **changed: Any) -> Event:

@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from common.car import Car, walk
+from common.car import MAX_BLOCKS, Car, walk
 from common.commit import SignedCommit, open_commit
-from common.envelope import NEVER_SEEN
+from common.envelope import NEVER_SEEN, Mark
 from common.event import Event
-from common.verdict import Drop, DropReason
+from common.verdict import WAIVABLE, Drop, DropReason, Level
 from ingest.did_document import Broken, NotFound
 from ingest.judge import STEPS, Accept, NeedFreshIdentity, NeedStatus
 from ingest.signature import K256Key
@@ -30,7 +30,9 @@ from ingest.steps import (
     check_chain,
     check_commit,
     check_identity,
+    check_inversion,
     check_prev_data_is_there,
+    check_records,
     check_rev_is_newer,
     check_rev_is_not_ahead,
     check_same_commit,
@@ -39,6 +41,7 @@ from ingest.steps import (
 )
 from tests.common.commits import (
     NODE,
+    PATH,
     RECORD,
     REV,
     SINCE,
@@ -59,14 +62,42 @@ from tests.ingest.events_by_hand import (
     TOO_NEW,
     account,
     commit,
+    commit_of,
+    entry,
     event,
     judged,
+    keys_of_depth,
+    node,
     sync,
 )
 
 GOOD: Final = commit_block()
 OTHER_KEY: Final = IDENTITY._replace(key=K256Key(OTHER.public_key.format()))
 NO_ROOT: Final = encode({"roots": [], "version": 1})
+
+
+OTHER_RECORD: Final = encode({"$type": "app.example.note", "text": "good bye"})
+BIG_RECORD: Final = encode({"text": "x" * 999_994})
+LIST: Final = encode(["no map"])
+A, B, C = keys_of_depth(0, 3)
+HIGH: Final = keys_of_depth(1, 1)[0]
+
+
+def creates(path: str, record: bytes = RECORD) -> dict[str, Any]:
+    return {"action": "create", "path": path, "cid": link(cid(record))}
+
+
+def of_one(record: bytes, *others: bytes) -> Event:
+    """A commit of a tree with this one record."""
+    return commit_of(node(entry(PATH, cid(record))), others, [creates(PATH, record)])
+
+
+def two(*, shared: int = len(A) - 1, keys: tuple[str, str] = (A, B)) -> bytes:
+    """A node of two entries."""
+    return node(entry(keys[0], cid(RECORD)), entry(keys[1], cid(RECORD), shared))
+
+
+BEFORE_TWO: Final = {"prevData": link(cid(node(entry(A, cid(RECORD)))))}
 
 
 class Fault(NamedTuple):
@@ -140,6 +171,11 @@ FAULTS: Final[dict[str, Fault]] = {
         DropReason.CAR_NO_ROOT, commit(blocks=bytes([len(NO_ROOT)]) + NO_ROOT), check_car,
         as_if=well_read,
     ),
+    "more blocks than anybody needs": Fault(
+        DropReason.CAR_TOO_MANY_BLOCKS,
+        commit(blocks=car([cid(GOOD)], [GOOD, NODE, RECORD] + [b"\x01"] * (MAX_BLOCKS - 2))),
+        check_car, as_if=well_read,
+    ),
     "a wrong hash": Fault(
         DropReason.CAR_BLOCK_MISMATCH,
         commit(blocks=car([cid(GOOD)], [GOOD, NODE], [cid(GOOD), cid(RECORD)])), check_car,
@@ -180,6 +216,63 @@ FAULTS: Final[dict[str, Fault]] = {
     ),
     "no prevData at first sight of a later commit": Fault(
         DropReason.PREV_DATA_MISSING, commit(prevData=...), check_prev_data_is_there,
+        {"state": NEVER_SEEN},
+    ),
+    "a record that did not come": Fault(DropReason.RECORD_MISSING, of_one(RECORD), check_records),
+    "a record of 1,000,001 bytes": Fault(
+        DropReason.RECORD_TOO_LARGE, of_one(BIG_RECORD, BIG_RECORD), check_records
+    ),
+    "a record that is a list": Fault(
+        DropReason.RECORD_MALFORMED, of_one(LIST, LIST), check_records
+    ),
+    "a root that did not come": Fault(
+        DropReason.NODE_MISSING,
+        commit(blocks=car([cid(GOOD)], [GOOD, RECORD])), check_inversion,
+    ),
+    "a subtree beside the created key that did not come": Fault(
+        DropReason.NODE_MISSING,
+        commit_of(
+            node(entry(HIGH, cid(RECORD), right=cid(b"right")), left=cid(b"left")), [RECORD],
+            [creates(HIGH)],
+        ),
+        check_inversion,
+    ),
+    "an entry that shares less than it could": Fault(
+        DropReason.NODE_MALFORMED,
+        commit_of(two(shared=3), [RECORD], [creates(B)], **BEFORE_TWO), check_inversion,
+    ),
+    "keys out of order": Fault(
+        DropReason.NODE_MALFORMED,
+        commit_of(two(keys=(B, A)), [RECORD], [creates(B)], **BEFORE_TWO), check_inversion,
+    ),
+    "a key that is not of its node's depth": Fault(
+        DropReason.TREE_MALFORMED,
+        commit_of(
+            node(entry(A, cid(RECORD), right=cid(two(keys=(B, C)))), left=None),
+            [two(keys=(B, C)), RECORD], [creates(A)],
+        ),
+        check_inversion,
+    ),
+    "an operation that tells of another record": Fault(
+        DropReason.OP_MISMATCH,
+        commit_of(NODE, [RECORD, OTHER_RECORD], [creates(PATH, OTHER_RECORD)]), check_inversion,
+    ),
+    "an operation that deletes what is there": Fault(
+        DropReason.OP_MISMATCH,
+        commit(ops=[{"action": "delete", "path": PATH, "cid": None, "prev": link(cid(RECORD))}]),
+        check_inversion,
+    ),
+    "an update that tells no prev": Fault(
+        DropReason.OP_PREV_MISSING,
+        commit(ops=[{"action": "update", "path": PATH, "cid": link(cid(RECORD))}]),
+        check_inversion,
+    ),
+    "another prevData": Fault(
+        DropReason.PREV_DATA_MISMATCH, commit(prevData=link(cid(NODE))), check_inversion
+    ),
+    "operations left out": Fault(DropReason.PREV_DATA_MISMATCH, commit(ops=[]), check_inversion),
+    "a first commit that follows something": Fault(
+        DropReason.PREV_DATA_MISMATCH, commit(ops=[], since=None, prevData=...), check_inversion,
         {"state": NEVER_SEEN},
     ),
     "sync: an older rev": Fault(
@@ -288,6 +381,36 @@ def test_a_host_is_asked_before_its_account_is_called_inactive(fault: Fault) -> 
     found = judged(fault.event(), **fault.given, asked=False)
     expected = NeedStatus if fault.step is check_account_is_active else Drop
     assert isinstance(found, expected)
+
+
+@each_fault
+def test_at_the_level_observe_only_what_is_waivable_passes(fault: Fault) -> None:
+    source = fault.given.get("source", HOST)._replace(level=Level.OBSERVE)
+    found = judged(fault.event(), **{**fault.given, "source": source})
+    if fault.reason in WAIVABLE:
+        assert isinstance(found, Accept)
+        assert found.waived is fault.reason
+        assert found.marks & Mark.WAIVED
+        assert found.after.commit == fault.of.commit
+    else:
+        assert isinstance(found, Drop)
+        assert found.reason is fault.reason
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if FAULTS[name].of.prev_data])
+def test_to_lack_prev_data_excuses_nothing_else(name: str) -> None:
+    fault = FAULTS[name]
+    source = fault.given.get("source", HOST)._replace(level=Level.OBSERVE)
+    without = fault.event()
+    without.prev_data = None
+    found = judged(without, **{**fault.given, "source": source})
+    if fault.reason in WAIVABLE:
+        # The first of two is told.
+        assert isinstance(found, Accept)
+        assert found.waived is DropReason.PREV_DATA_MISSING
+    else:
+        assert isinstance(found, Drop)
+        assert found.reason is fault.reason
 
 
 def test_every_reason_of_the_judge_has_a_fault() -> None:
