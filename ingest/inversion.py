@@ -103,15 +103,13 @@ def load_tree(blocks: dict[bytes, bytes], data: bytes) -> Node | BadTree:
     root = load(raw, data, None, BELOW, ABOVE)
     if isinstance(root, BadTree):
         return root
-    seen = {data}
+    named: list[Link] = [data]
     waiting = [(root, BELOW, ABOVE)]
     for node, low, high in waiting:
+        if not node.level:
+            continue
         links, keys = node.links, node.keys
-        named = [link for link in links if link]
-        known = len(seen)
-        seen.update(named)  # type: ignore[arg-type]
-        if len(seen) != known + len(named):
-            return BadTree(DropReason.TREE_MALFORMED, "two links to one node")
+        named += links
         for i, link in enumerate(links):
             if link in blocks:
                 assert isinstance(link, bytes)
@@ -122,6 +120,8 @@ def load_tree(blocks: dict[bytes, bytes], data: bytes) -> Node | BadTree:
                     return child
                 links[i] = child
                 waiting.append((child, below, above))
+    if len(named) - named.count(b"") != len(set(named) - {b""}):
+        return BadTree(DropReason.TREE_MALFORMED, "two links to one node")
     return root
 
 

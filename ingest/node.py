@@ -148,39 +148,39 @@ def load(raw: bytes, cid: bytes, level: int | None, low: bytes, high: bytes) -> 
     found = _find_entries(raw, start, end)
     if len(found) != count:
         return _malformed(f"{len(found)} well-formed entries of {count}")
-    entries: list[bytes]
-    entries, heads, suffixes, shareds, rights = map(list, zip(*found, strict=True))
-    if sum(map(len, entries)) != end - start:
-        return _malformed("bytes between entries")
-    if list(map(_SUFFIX_HEADS.__getitem__, map(len, suffixes))) != heads:
-        return _malformed("a suffix is not as long as it says")
-
-    # S-MST-06, S-MST-07: the first key is whole; the others ascend, and share all they can.
-    key = suffixes[0]
-    if shareds[0] != b"\0":
-        return _malformed("the first entry shares a prefix")
-    keys = [key]
-    for shared, suffix in zip(shareds[1:], suffixes[1:], strict=True):
-        n = _SHARED.get(shared, -1)
-        if not 0 <= n <= len(key):
-            return _malformed("a prefix longer than the key before")
-        if n < len(key) and suffix[0] <= key[n]:
-            return _malformed("keys do not ascend, or share more than they say")
+    if level is None:
+        # Whole: or else the first entry is refused below.
+        level = depth_of(found[0][2])
+    least, most = _LEAST[level], _MOST[level]
+    key = b""
+    keys, entries = [], []
+    links: list[bytes | Node] = [left]
+    for entry, head, suffix, shared, right in found:
+        # S-MST-06, S-MST-07: keys ascend, and share all they can with the one before.
+        n = _SHARED[shared]
+        if n < len(key):
+            if suffix[0] <= key[n]:
+                return _malformed("keys do not ascend, or share more than they say")
+        elif n > len(key):
+            return _malformed("an entry shares what is not there")
+        if _SUFFIX_HEADS[len(suffix)] != head:
+            return _malformed("a suffix is not as long as it says")
         key = key[:n] + suffix
+        # S-MST-04, S-MST-07, S-VAL-17: all keys have the depth of their level.
+        if not least <= sha256(key).digest() <= most:
+            return BadTree(DropReason.TREE_MALFORMED, "a key is not of its level's depth")
         keys.append(key)
+        entries.append(entry)
+        links.append(right)
+        start += len(entry)
+    if start != end:
+        return _malformed("bytes between entries")
     if len(raw) > MAX_KEY_BYTES and max(map(len, keys)) > MAX_KEY_BYTES:
         return _malformed(f"a key of more than {MAX_KEY_BYTES} bytes")
-
-    # S-MST-07, S-VAL-17: all keys have one depth, the one of their level, and lie in its interval.
-    digests = [sha256(key).digest() for key in keys]
-    if level is None:
-        level = depth_of(keys[0])
-    if min(digests) < _LEAST[level] or max(digests) > _MOST[level]:
-        return BadTree(DropReason.TREE_MALFORMED, "a key is not of its level's depth")
-    if keys[0] <= low or keys[-1] >= high:
+    # S-MST-07: all keys lie where the parent's keys leave room for them.
+    if keys[0] <= low or key >= high:
         return BadTree(DropReason.TREE_MALFORMED, "a key lies outside of its subtree")
-    links = [left, *rights]
-    if level == 0 and any(links):
+    if not level and any(links):
         return BadTree(DropReason.TREE_MALFORMED, "a subtree at the bottom")
     return Node(cid, level, keys, entries, links)
 
