@@ -28,11 +28,15 @@ class Result(IntEnum):
 
 
 class Checked:
-    """The steps that ran since the last `take`."""
+    """The steps that ran since the last `take`.
 
-    __slots__ = ("_ends", "_passed", "_waived")
+    surplus: blocks that came for nothing with events that passed; the caller sets it back.
+    """
+
+    __slots__ = ("_ends", "_passed", "_waived", "surplus")
 
     def __init__(self) -> None:
+        self.surplus = 0
         self._ends = [[0] * (2 * _MAX_STEPS) for _ in range(_KINDS)]
         self._passed = [0] * _KINDS
         self._waived: dict[tuple[int, int], int] = {}

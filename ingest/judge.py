@@ -144,6 +144,7 @@ def judge(
         return verdict
     if checked is not None:
         checked.passed(kind)
+        checked.surplus += case.surplus
     after = state_after_event(
         state,
         event,

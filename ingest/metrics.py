@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from common.telemetry import counter, gauge, high_water
-from common.verdict import DropReason
+from common.verdict import WAIVABLE, DropReason
 from ingest.checked import Checked, Result
 from ingest.judge import STEPS, name_of
 
@@ -23,7 +23,29 @@ DROPPED: Final = counter(
 CHECKED: Final = counter(
     "standpipe_checked", "Steps of the judge that ran, and how each ended.", ["step", "result"]
 )
-HELD: Final = gauge("standpipe_held", "Events that wait for a DID document, or behind one.")
+ORIGINATED: Final = counter(
+    "standpipe_originated", "Messages that the relay says itself, after asking.", ["kind"]
+)
+DISCONTINUOUS: Final = counter(
+    "standpipe_discontinuous", "Commits passed on that do not follow from the one before."
+)
+WAIVED: Final = counter(
+    "standpipe_waived",
+    "Commits passed on, of hosts at the level `observe`, that others would lose, by reason.",
+    ["reason"],
+)
+STATUSES: Final = counter(
+    "standpipe_status_questions",
+    "Hosts asked whether an account is active, by outcome.",
+    ["outcome"],
+)
+CLOCK_SUSPECT: Final = gauge(
+    "standpipe_clock_suspect", "Whether most hosts write revs from the future: our clock is wrong."
+)
+SURPLUS: Final = counter(
+    "standpipe_surplus_blocks", "Blocks of commits and syncs that came for nothing."
+)
+HELD: Final = gauge("standpipe_held", "Events that wait, for whatever cause.")
 IN_FLIGHT: Final = gauge("standpipe_in_flight", "Events sent to persist and not answered.")
 HOSTS: Final = gauge(
     "standpipe_hosts", "Hosts of this process by what is seen of them.", ["status"]
@@ -47,10 +69,16 @@ REJECTS_WAITING: Final = high_water("ingest_rejects_waiting_bytes")
 received: Final = {kind: RECEIVED.labels(kind) for kind in KINDS}
 forwarded: Final = {kind: FORWARDED.labels(kind) for kind in KINDS[:4]}
 rejects: Final = {fate: REJECTS.labels(fate) for fate in ("kept", "passed_over", "lost")}
+originated: Final = {"account": ORIGINATED.labels("account")}
 dropped: Final = {reason: DROPPED.labels(reason.value) for reason in DropReason}
+waived: Final = {reason: WAIVED.labels(reason.value) for reason in WAIVABLE}
+statuses: Final = {
+    outcome: STATUSES.labels(outcome) for outcome in ("active", "inactive", "unavailable", "again")
+}
 kept: Final = {outcome: KEPT.labels(outcome) for outcome in ("found", "missing", "passed_by")}
 lookups: Final = {
-    outcome: LOOKUPS.labels(outcome) for outcome in ("found", "not_found", "broken", "unavailable")
+    outcome: LOOKUPS.labels(outcome)
+    for outcome in ("found", "not_found", "broken", "unavailable", "busy")
 }
 checked: Final = {
     (step, result): CHECKED.labels(step, result.name.lower())
@@ -66,3 +94,5 @@ def add_checked(counted: Checked) -> None:
             for result, count in results.items():
                 if count:
                     checked[name_of(step), result].inc(count)
+    SURPLUS.inc(counted.surplus)
+    counted.surplus = 0

@@ -41,11 +41,12 @@ class Case:
 
     fresh, asked: see ingest.judge.judge. car, signed: once they have been read. waived: why a
     host at the level `enforce` would lose the event. marks: of common.envelope.Mark.
+    surplus: blocks that came for nothing, as far as that was seen.
     """
 
     __slots__ = (
         "asked", "car", "event", "fresh", "identity", "marks", "now_s", "signed", "source",
-        "state", "waived",
+        "state", "surplus", "waived",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Case:
         self.signed: SignedCommit | None = None
         self.waived: DropReason | None = None
         self.marks = 0
+        self.surplus = 0
 
 
 Step = Callable[[Case], Drop | NeedFreshIdentity | NeedStatus | None]
@@ -187,7 +189,9 @@ def check_car(case: Case) -> Drop | None:
     case.car = car
     # 3-34: other roots than the first say nothing.
     if event.kind is Kind.SYNC:
+        # S-SYN-02: it should hold the commit alone; what else came is let be, and counted.
         event.commit = car.root
+        case.surplus = len(car.blocks) - 1
     elif event.commit != car.root:
         return _drop(case, DropReason.COMMIT_MISMATCH, "the first root is not `commit`")
     return None
@@ -277,6 +281,8 @@ def check_inversion(case: Case) -> Drop | None:
     before = undo(car.blocks, signed.data, event.ops)
     if isinstance(before, BadTree):
         return _drop(case, before.reason, before.detail)
+    # S-VAL-19: the nodes were taken out; beside the commit and the records nothing should be left.
+    case.surplus = len(car.blocks) - 1 - len({op.cid for op in event.ops if op.cid is not None})
     prev_data = event.prev_data
     if prev_data is None:
         # That it is not there has been waived, or this is the first commit.

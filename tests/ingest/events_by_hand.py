@@ -33,8 +33,6 @@ from tests.common.commits import (
     link,
 )
 
-__all__ = ["commit_block"]
-
 NOW_S = 1_784_000_000.0
 HOST = Source(3, "pds.example.com")
 ELSEWHERE = Source(4, "other.example.com")

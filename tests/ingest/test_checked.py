@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from common.envelope import Kind
+from common.event import Event
 from common.verdict import Level
 from ingest import metrics
 from ingest.checked import Checked, Result
 from ingest.judge import COMMIT_STEPS, STEPS, SYNC_STEPS, name_of
-from tests.ingest.events_by_hand import (
-    EXPECTED,
-    HOST,
-    OTHER,
-    STATE,
-    commit,
-    commit_block,
-    judged,
-    sync,
-)
+from tests.common.commits import EMPTY, NODE, RECORD, car, cid, commit_block
+from tests.ingest.events_by_hand import EXPECTED, HOST, OTHER, STATE, commit, judged, sync
+
+GOOD = commit_block()
 
 
 def taken(checked: Checked, kind: Kind = Kind.COMMIT) -> dict[str, dict[str, int]]:
@@ -86,3 +83,26 @@ def test_what_was_counted_is_handed_to_the_metric_once() -> None:
     metrics.add_checked(checked)
     assert value("same_commit", Result.PASSED) == passed + 1
     assert value("rev_is_newer", Result.DROPPED) == dropped + 1
+
+
+@pytest.mark.parametrize(
+    ("of", "surplus"),
+    [
+        pytest.param(commit(), 0, id="a commit"),
+        pytest.param(sync(), 0, id="a sync"),
+        pytest.param(
+            commit(blocks=car([cid(GOOD)], [GOOD, NODE, EMPTY, RECORD, b"\x01", b"\x01"])), 2,
+            id="a commit with the node of before, and one block more, twice",
+        ),
+        pytest.param(sync(blocks=car([cid(GOOD)], [GOOD, NODE])), 1, id="a sync with a node"),
+        pytest.param(commit(commit_block(key=OTHER)), 0, id="what is dropped"),
+    ],
+)  # fmt: skip
+def test_blocks_that_came_for_nothing_are_counted_and_let_be(of: Event, surplus: int) -> None:
+    checked = Checked()
+    judged(of, checked=checked)
+    before = metrics.SURPLUS._value.get()
+    assert checked.surplus == surplus
+    metrics.add_checked(checked)
+    metrics.add_checked(checked)
+    assert metrics.SURPLUS._value.get() == before + surplus
