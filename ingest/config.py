@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from ingest.rates import Rate
+
 USER_AGENT: Final = "standpipe (atproto-relay)"
 """Source: the reference relay's convention for finding loops (S-HTP-11)."""
 MESSAGE_BYTES: Final = 100
@@ -79,6 +81,11 @@ class Limits:
     """Accounts whose state and key are remembered: about 1 kB each."""
 
 
+SITE_RATE: Final = Rate(burst=20, every_s=0.25)
+"""Requests to one stranger's site. Services of did:webs below one domain have some hundreds of them,
+which takes a minute or two; who lets thousands of new ones appear waits for them himself."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResolverLimits:
     """How DID documents are fetched.
@@ -86,6 +93,11 @@ class ResolverLimits:
     plc_workers, web_workers: concurrent requests to the directory, and to all did:web hosts.
     request_s: one request with all its redirects. hops: redirects followed.
     retry_first_s, retry_longest_s: back-off of one DID while it cannot be told.
+    probe_longest_s: so often it is seen, at least, whether a directory that failed for all is back.
+        One request, whoever waits; the pause begins at retry_first_s and doubles.
+    busy_longest_s: the longest pause that the directory may ask for. Longer ones come from a mistake,
+        and the hosts stand still meanwhile.
+    site_at_once, site_rate: requests to one stranger's site, see ingest.sites.
     """
 
     plc_workers: int = 32
@@ -94,3 +106,7 @@ class ResolverLimits:
     hops: int = 3
     retry_first_s: float = 0.5
     retry_longest_s: float = 60.0
+    probe_longest_s: float = 5.0
+    busy_longest_s: float = 60.0
+    site_at_once: int = 4
+    site_rate: Rate = SITE_RATE

@@ -41,6 +41,8 @@ class Directory:
         has lost its mind. One alone may have been deleted since."""
         self._failed_s: float | None = None
         """When it failed as a whole the last time."""
+        self._found_s: float | None = None
+        """When somebody was found the last time."""
 
     def note(self, did: str, answer: Answer, now_s: float) -> None:
         """One question was answered."""
@@ -49,10 +51,23 @@ class Directory:
         if len(self._answers) > WINDOW_DIDS:
             self._answers.popitem(last=False)
         if answer is Answer.FOUND:
-            others = (known for known in self.known_dids if known != did)
-            self.known_dids = (did, *others)[:KNOWN_DIDS]
+            self._found_s = now_s
+            self.knows(did)
         if self.fails(now_s):
             self._failed_s = now_s
+
+    def knows(self, did: str) -> None:
+        """It found a DID now, or before this process began."""
+        others = (known for known in self.known_dids if known != did)
+        self.known_dids = (did, *others)[:KNOWN_DIDS]
+
+    def refused(self, now_s: float) -> None:
+        """It wants to be asked later, whoever is asked for."""
+        self._failed_s = now_s
+
+    def found_since(self, since_s: float) -> bool:
+        """Whether somebody was found after that: then it may be believed of others, too."""
+        return self._found_s is not None and self._found_s >= since_s
 
     def fails(self, now_s: float) -> bool:
         """Whether most of the newest questions about different DIDs got no answer at all."""

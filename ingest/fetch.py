@@ -4,14 +4,18 @@ Size and time are bounded, each redirect is checked like the first address, and 
 through a resolver that gives out checked addresses only, so what was checked is connected to.
 DNS runs on threads, off the loop.
 
-Source: S-SEC-01, S-SEC-02, S-SEC-08.
+Source: S-SEC-01, S-SEC-02, S-SEC-03, S-SEC-08.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 from urllib.parse import urljoin, urlsplit
@@ -19,14 +23,22 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from common.steady import steady_s
 from ingest.addresses import is_address, is_public
 from ingest.config import USER_AGENT
+from ingest.sites import Sites, site_of
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _HEADERS: Final = {
     "User-Agent": USER_AGENT,
     "Accept": "application/json, application/did+ld+json;q=0.9, */*;q=0.1",
 }
+
+
+OPERATORS_THREADS: Final = 4
+STRANGERS_THREADS: Final = 64
+"""Names resolved at a time. One whose name server is silent takes its thread for half a minute, long
+after whoever asked has given up."""
 
 
 class Fetched(NamedTuple):
@@ -40,8 +52,20 @@ class FetchError(Exception):
     """No answer that counts: the message says why."""
 
 
-class PublicResolver(AbstractResolver):
-    """Resolves names on threads, and gives out addresses of the public internet only."""
+class Busy(FetchError):
+    """Too many questions, says the server or our own bound. after_s: ask again after so long."""
+
+    def __init__(self, message: str, after_s: float | None) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+        """None where the server did not say."""
+
+
+class PooledResolver(AbstractResolver):
+    """Resolves names on threads of its own: names that nobody answers for delay only each other."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dns")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -49,25 +73,42 @@ class PublicResolver(AbstractResolver):
         """See aiohttp.abc.AbstractResolver.
 
         Raises:
-            OSError: no such name, or no public address.
+            OSError: no such name.
         """
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
-        results = [
+        look_up = partial(
+            socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM,
+            flags=socket.AI_ADDRCONFIG,
+        )  # fmt: skip
+        found = await asyncio.get_running_loop().run_in_executor(self._pool, look_up)
+        return [
             ResolveResult(
                 hostname=host, host=str(address[0]), port=port, family=family_, proto=proto,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
             for family_, _type, proto, _name, address in found
-            if is_public(str(address[0]))
         ]  # fmt: skip
+
+    async def close(self) -> None:
+        """Let go of the threads; one that still waits for a name server ends by itself."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class PublicResolver(PooledResolver):
+    """Gives out addresses of the public internet only."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """See PooledResolver.
+
+        Raises:
+            OSError: no such name, or no public address.
+        """
+        found = await super().resolve(host, port, family)
+        results = [address for address in found if is_public(address["host"])]
         if not results:
             raise OSError(errno.EADDRNOTAVAIL, f"{host} has no public address")
         return results
-
-    async def close(self) -> None:
-        """Nothing is kept."""
 
 
 class Fetcher:
@@ -76,8 +117,9 @@ class Fetcher:
     def __init__(self, *, allow_insecure: bool) -> None:
         """Call from within the loop; `close` ends it."""
         self._allow_insecure = allow_insecure
-        self._trusted = _session(None)
-        self._guarded = _session(None if allow_insecure else PublicResolver())
+        strangers = PooledResolver if allow_insecure else PublicResolver
+        self._resolvers = PooledResolver(OPERATORS_THREADS), strangers(STRANGERS_THREADS)
+        self._trusted, self._guarded = map(_session, self._resolvers)
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,43 +136,60 @@ class Fetcher:
         """Close all connections."""
         await self._trusted.close()
         await self._guarded.close()
+        for resolver in self._resolvers:
+            await resolver.close()
 
     async def get(
-        self, url: str, *, trusted: bool, max_bytes: int, limit_s: float, hops: int
+        self,
+        url: str,
+        *,
+        trusted: bool,
+        max_bytes: int,
+        limit_s: float,
+        hops: int,
+        sites: Sites | None = None,
     ) -> Fetched:
         """GET one document, following at most `hops` redirects.
 
         Args:
             trusted: the operator set this address; redirects from it are a stranger's again.
             limit_s: for all of it, in seconds.
+            sites: the bounds that each stranger's site is held to, redirected to or not.
 
         Raises:
+            Busy: 429, 503 with a time to come again, or more than `sites` allows.
             FetchError: time-out, no connection, a forbidden address, too large, too many hops.
         """
         try:
             async with asyncio.timeout(limit_s):
-                return await self._follow(url, max_bytes, hops, trusted=trusted)
+                return await self._follow(url, max_bytes, hops, sites, trusted=trusted)
         except TimeoutError:
             raise FetchError(f"no answer within {limit_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise FetchError(f"{type(error).__name__}: {error}"[:300]) from None
 
-    async def _follow(self, url: str, max_bytes: int, hops: int, *, trusted: bool) -> Fetched:
+    async def _follow(
+        self, url: str, max_bytes: int, hops: int, sites: Sites | None, *, trusted: bool
+    ) -> Fetched:
         for _ in range(hops + 1):
             session = self._trusted if trusted else self._guarded
             if not trusted:
                 self._check(url)
-            async with session.get(url, allow_redirects=False) as response:
-                if response.status in _REDIRECTS and "Location" in response.headers:
-                    url = urljoin(url, response.headers["Location"])
-                    trusted = False
-                    continue
-                body = bytearray()
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > max_bytes:
-                        raise FetchError(f"more than {max_bytes} bytes")
-                return Fetched(response.status, bytes(body))
+            with _entered(url, None if trusted else sites):
+                async with session.get(url, allow_redirects=False) as response:
+                    if response.status in _REDIRECTS and "Location" in response.headers:
+                        url = urljoin(url, response.headers["Location"])
+                        trusted = False
+                        continue
+                    busy = _busy(response.status, response.headers.get("Retry-After", ""))
+                    if busy is not None:
+                        raise busy
+                    body = bytearray()
+                    async for chunk in response.content.iter_any():
+                        body += chunk
+                        if len(body) > max_bytes:
+                            raise FetchError(f"more than {max_bytes} bytes")
+                    return Fetched(response.status, bytes(body))
         raise FetchError(f"more than {hops} redirects")
 
     def _check(self, url: str) -> None:
@@ -144,11 +203,34 @@ class Fetcher:
             raise FetchError("an address where a name should be")
 
 
-def _session(resolver: AbstractResolver | None) -> aiohttp.ClientSession:
+@contextlib.contextmanager
+def _entered(url: str, sites: Sites | None) -> Iterator[None]:
+    """While this is open, a site is being asked. Raises: Busy: not now."""
+    if sites is None:
+        yield
+        return
+    parts = urlsplit(url)
+    site = site_of(parts.hostname or "", parts.port)
+    after_s = sites.enter(site, steady_s())
+    if after_s > 0:
+        raise Busy("this site has been asked often enough", after_s)
+    try:
+        yield
+    finally:
+        sites.leave(site)
+
+
+def _busy(status: int, retry_after: str) -> Busy | None:
+    """What "too many requests" comes to. A date to come again at counts as none given."""
+    after_s = float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else None
+    if status == 429 or (status == 503 and after_s is not None):
+        return Busy(f"status {status}", after_s)
+    return None
+
+
+def _session(resolver: AbstractResolver) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            resolver=resolver or aiohttp.ThreadedResolver(), limit=64, ttl_dns_cache=60
-        ),
+        connector=aiohttp.TCPConnector(resolver=resolver, limit=64, ttl_dns_cache=60),
         headers=_HEADERS,
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),

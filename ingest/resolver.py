@@ -1,44 +1,96 @@
-"""What does the DID document of an account say now?
+"""Who is looked up when, for whom, and what becomes of the answers?
 
-    ask ──▶ lines ──▶ worker: fetch ──▶ conclusive: on_resolved
-              ▲                    └──▶ cannot be told: on_unresolved, and again after a back-off
-              └────────────────────────┘
+    ask ──▶ store: kept from before? ──▶ on_remembered
+     │            no, or a newer one is needed
+     ▼
+    line of each host ──▶ worker: look up ──▶ conclusive: on_resolved, and kept in the store
+          ▲                        │
+          ├── back-off of its own ─┤ it cannot be told: on_unresolved
+          └──────── outage ────────┘ nor can anybody else: again as soon as somebody can be
 
-One question for each DID at a time. The directory has workers of its own, so that slow did:web
-hosts keep nobody else waiting; and each host that needs answers has a line of its own. What was asked stays asked until somebody needs it no longer.
+One question for each DID at a time, however many hosts ask. The directory has workers of its own, so
+that slow did:web hosts keep nobody else waiting. What was asked stays asked until somebody needs it
+no longer.
 
-Source: S-IDN-02, S-IDN-04, S-IDN-09, S-IDN-10.
+Source: S-IDN-04, S-IDN-09, S-IDN-10; lessons 9, 10, 42.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
 from collections.abc import Callable
+from enum import Enum
+from itertools import count
 from random import Random
-from typing import Final
+from typing import Protocol
 
+from common.steady import steady_s
 from common.syntax import PLC_METHOD
 from ingest import metrics
 from ingest.backoff import Backoff
 from ingest.config import ResolverLimits
-from ingest.did_document import (
-    MAX_DOCUMENT_BYTES,
-    Broken,
-    Identity,
-    NotFound,
-    Outcome,
-    Unavailable,
-    document_url,
-    parse_document,
-)
-from ingest.directory import Answer, Directory
-from ingest.fetch import Fetcher, FetchError
+from ingest.did_document import Broken, Identity, Unavailable
+from ingest.documents import Document
+from ingest.fetch import Busy, Fetcher
 from ingest.judge import Known
-from ingest.questions import Need, Questions
+from ingest.lanes import Lane
+from ingest.lookup import Lookup
+from ingest.outage import Outage
+from ingest.questions import Need, Question
 
-_GONE: Final = (404, 410)
+
+class Kept(Protocol):
+    """Where documents are kept. See ingest.store.Store."""
+
+    def find(self, did: str) -> bool:
+        """Look for what is kept of a DID → whether `Resolver.found` will be told."""
+
+    def keep(self, document: Document) -> None:
+        """Keep a document."""
+
+
+class _State(Enum):
+    """Where an open question is."""
+
+    KEPT = "the store looks for it"
+    OPEN = "it stands in line, or waits for its time"
+    ASKED = "it is being asked"
+    HELD = "it waits for the directory to come back"
+
+
+class _Open:
+    """An open question. number: the lower, the older. tried: let go in an outage, in vain.
+
+    needs: of the hosts that ask. due_s: when each may ask at the earliest, by the loop's clock.
+    lined: the hosts in whose line it stands. timers: of those that wait for their time.
+    """
+
+    __slots__ = (
+        "backoff", "did", "due_s", "lined", "needs", "number", "state", "timers", "tried",
+    )  # fmt: skip
+
+    def __init__(self, did: str, number: int, backoff: Backoff) -> None:
+        self.did = did
+        self.number = number
+        self.backoff = backoff
+        self.tried = 0
+        self.state = _State.OPEN
+        self.needs: dict[int, Need] = {}
+        self.due_s: dict[int, float] = {}
+        self.lined: set[int] = set()
+        self.timers: dict[int, asyncio.TimerHandle] = {}
+
+    @property
+    def is_plc(self) -> bool:
+        """Whether the directory is asked."""
+        return self.did.startswith(PLC_METHOD)
+
+    def stand_nowhere(self) -> None:
+        """Leave all lines (their entries mean nothing any more), and stop all timers."""
+        for timer in self.timers.values():
+            timer.cancel()
+        self.timers.clear()
+        self.lined.clear()
 
 
 class Resolver:
@@ -54,34 +106,35 @@ class Resolver:
         on_resolved: Callable[[str, Known, float, float], None],
         on_unresolved: Callable[[str, float], None],
         still_wanted: Callable[[str], bool],
+        on_remembered: Callable[[str, Known, float, float], None] | None = None,
         after: Callable[[], None] = lambda: None,
     ) -> None:
-        """Nothing is answered until `run`.
+        """Nothing is answered until `run`; `store` may be set before.
 
         Args:
-            plc_url: of the did:plc directory, without a slash at the end.
-            on_resolved: DID, what it says, when it was asked, now; Unix seconds.
+            on_resolved: DID, what it says, when it was asked, now; steady seconds.
+            on_remembered: the same of a document that the store kept.
             on_unresolved: DID, now. still_wanted: whether to go on asking.
             after: called after each answer has been dealt with.
         """
-        self._fetcher = fetcher
         self._limits = limits
-        self._plc_url = plc_url.rstrip("/")
-        self._allow_insecure = allow_insecure
+        self._lookup = Lookup(fetcher, limits, plc_url=plc_url, allow_insecure=allow_insecure)
         self._on_resolved = on_resolved
+        self._on_remembered = on_remembered or on_resolved
         self._on_unresolved = on_unresolved
         self._still_wanted = still_wanted
         self._after = after
-        self._directory = Directory()
-        self._plc = _Lines(limits.plc_workers)
-        self._web = _Lines(limits.web_workers)
-        self._askers: dict[str, list[int]] = {}
-        """The hosts that need the answer, for each open question."""
-        self._queued: set[str] = set()
-        """Open questions that stand in line, and neither wait for their time nor are being asked."""
-        self._backoffs: dict[str, Backoff] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._plc = Lane(limits.plc_workers)
+        self._web = Lane(limits.web_workers)
+        self._open: dict[str, _Open] = {}
+        self._backing_off: set[str] = set()
+        """did:plcs that wait for a back-off of their own."""
+        self._outage = Outage()
+        self._outage_began = asyncio.Event()
+        self._numbers = count()
         self._random = Random()
+        self._probe_backoff = Backoff(limits.retry_first_s, limits.probe_longest_s, self._random)
+        self.store: Kept | None = None
 
     async def run(self) -> None:
         """Answer questions until cancelled; open ones stay unanswered."""
@@ -91,29 +144,62 @@ class Resolver:
                     workers.create_task(self._work(self._plc))
                 for _ in range(self._limits.web_workers):
                     workers.create_task(self._work(self._web))
+                workers.create_task(self._probe())
         finally:
-            for timer in self._timers.values():
-                timer.cancel()
-            self._timers.clear()
+            for question in self._open.values():
+                question.stand_nowhere()
+            self._plc.close()
+            self._web.close()
 
-    def ask(self, did: str, host: int, delay_s: float = 0.0, need: Need = Need.FIRST) -> None:  # noqa: ARG002 - soon
-        """Look a DID up after so many seconds; a host asks once until it is answered or withdrawn.
+    @property
+    def open(self) -> int:
+        """Questions that are open."""
+        return len(self._open)
 
-        Where another host has asked already it is one question, that stands in both lines.
+    @property
+    def held(self) -> int:
+        """Questions that wait for the directory to come back."""
+        return len(self._outage)
+
+    def ask(self, did: str, host: int, delay_s: float = 0.0, need: Need = Need.FIRST) -> None:
+        """Look a DID up after so many seconds, for a host; once until it is answered or withdrawn.
+
+        Where another host has asked already it is one question, that stands in both lines. A host
+        asks again only with a more urgent need.
         """
-        askers = self._askers.get(did)
-        if askers is not None and host in askers:
+        due_s = asyncio.get_running_loop().time() + delay_s
+        question = self._open.get(did)
+        if question is not None:
+            if question.needs.get(host, len(Need)) <= need:
+                return
+            question.needs[host] = need
+            question.due_s[host] = due_s
+            if question.state is _State.OPEN:
+                self._stand_in_line(question, host)
             return
-        if askers is not None:
-            askers.append(host)
-            if did in self._queued:
-                self._lines(did).put(host, did)
+        limits = self._limits
+        backoff = Backoff(limits.retry_first_s, limits.retry_longest_s, self._random)
+        question = self._open[did] = _Open(did, next(self._numbers), backoff)
+        question.needs[host] = need
+        question.due_s[host] = due_s
+        if need is Need.FIRST and self.store is not None and self.store.find(did):
+            question.state = _State.KEPT
             return
-        self._askers[did] = [host]
-        self._backoffs[did] = Backoff(
-            self._limits.retry_first_s, self._limits.retry_longest_s, self._random
-        )
-        self._later(did, delay_s)
+        self._stand_in_line(question, host)
+
+    def found(self, did: str, document: Document | None) -> None:
+        """The store has looked for a DID; None: it knows nothing, or does not answer."""
+        question = self._open.get(did)
+        if question is None or question.state is not _State.KEPT:
+            return
+        if document is None:
+            self._stand_in_lines(question)
+            return
+        del self._open[did]
+        if question.is_plc and isinstance(document.known, Identity):
+            self._lookup.directory.knows(did)
+        self._on_remembered(did, document.known, document.asked_s, steady_s())
+        self._after()
 
     def may_give_up(self, did: str, now_s: float) -> bool:
         """Whether a DID that cannot be resolved is alone in that; of a did:web it always is."""
@@ -121,133 +207,150 @@ class Resolver:
             return True
         # Everybody's turn has come by then, twice.
         recovery_s = 2 * (self._limits.retry_longest_s + self._limits.request_s)
-        return not self._directory.has_failed_within(recovery_s, now_s)
+        if did in self._outage:
+            return False
+        return not self._lookup.directory.has_failed_within(recovery_s, now_s)
 
-    def _later(self, did: str, delay_s: float) -> None:
-        if delay_s <= 0:
-            self._line_up(did)
-            return
+    # --- lines ---
 
-        def put() -> None:
-            del self._timers[did]
-            self._line_up(did)
+    def _lane(self, question: _Open) -> Lane:
+        return self._plc if question.is_plc else self._web
 
-        self._timers[did] = asyncio.get_running_loop().call_later(delay_s, put)
+    def _stand_in_lines(self, question: _Open) -> None:
+        question.state = _State.OPEN
+        for host in question.needs:
+            self._stand_in_line(question, host)
 
-    def _lines(self, did: str) -> _Lines:
-        return self._plc if did.startswith(PLC_METHOD) else self._web
+    def _stand_in_line(self, question: _Open, host: int) -> None:
+        """Put a question in a host's line, now or when its time has come."""
+        timer = question.timers.pop(host, None)
+        if timer is not None:
+            timer.cancel()
+        loop = asyncio.get_running_loop()
+        if question.due_s[host] <= loop.time():
+            self._put(question, host)
+        else:
+            question.timers[host] = loop.call_at(question.due_s[host], self._put, question, host)
 
-    def _line_up(self, did: str) -> None:
-        self._queued.add(did)
-        for host in self._askers[did]:
-            self._lines(did).put(host, did)
+    def _put(self, question: _Open, host: int) -> None:
+        question.timers.pop(host, None)
+        question.lined.add(host)
+        self._lane(question).put(host, question.did, question.needs[host])
 
-    async def _work(self, lines: _Lines) -> None:
+    async def _work(self, lane: Lane) -> None:
         while True:
-            host, did = await lines.get()
-            # It may stand in another line as well, and have been asked from there.
-            if did in self._queued:
-                self._queued.remove(did)
-                await self._answer(did)
-            lines.done(host)
+            turn = await lane.get()
+            question = self._of(turn)
+            if question is not None:
+                question.state = _State.ASKED
+                question.stand_nowhere()
+                self._backing_off.discard(question.did)
+                await self._answer(question, lane)
+            lane.done(turn)
 
-    async def _answer(self, did: str) -> None:
-        asked_s = time.time()
-        outcome = await self.look_up(did)
-        now_s = time.time()
+    def _of(self, turn: Question) -> _Open | None:
+        """The question whose turn has come, unless it was asked from another line meanwhile."""
+        question = self._open.get(turn.did)
+        if question is None or question.state is not _State.OPEN or turn.host not in question.lined:
+            return None
+        return question
+
+    # --- answers ---
+
+    async def _answer(self, question: _Open, lane: Lane) -> None:
+        did = question.did
+        asked_s = steady_s()
+        try:
+            outcome = await self._lookup.ask(did)
+        except Busy as busy:
+            metrics.lookups["busy"].inc()
+            self._come_later(question, lane, busy)
+            return
+        now_s = steady_s()
         if isinstance(outcome, Unavailable):
             metrics.lookups["unavailable"].inc()
-            self._on_unresolved(did, now_s)
-            if self._still_wanted(did):
-                self._later(did, self._backoffs[did].next_s())
-            else:
-                del self._backoffs[did], self._askers[did]
+            self._failed(question, now_s)
             self._after()
             return
         metrics.lookups[_label(outcome)].inc()
         # First, as the answer may bring up the next question about the same DID.
-        del self._backoffs[did], self._askers[did]
+        del self._open[did]
+        if self.store is not None and not isinstance(self._lookup.url(did), Broken):
+            self.store.keep(Document(did, outcome, asked_s))
         self._on_resolved(did, outcome, asked_s, now_s)
+        if question.is_plc:
+            lane.widen()
+            self._directory_answers()
         self._after()
 
-    async def look_up(self, did: str) -> Outcome:
-        """Look a DID up once, now."""
-        outcome = await self._fetch(did)
-        if not did.startswith(PLC_METHOD):
-            return outcome
-        now_s = time.time()
-        if isinstance(outcome, Unavailable):
-            self._directory.note(did, Answer.FAILED, now_s)
-        elif isinstance(outcome, NotFound):
-            self._directory.note(did, Answer.NOT_FOUND, now_s)
-            # It costs a second question, and a directory that has lost its mind drops nothing.
-            known = [other for other in self._directory.known_dids if other != did]
-            if (known or self._directory.is_suspect(now_s)) and not await self._finds_one_of(known):
-                return Unavailable("the directory no longer finds whom it found before")
+    def _failed(self, question: _Open, now_s: float) -> None:
+        """It cannot be told now."""
+        did = question.did
+        self._on_unresolved(did, now_s)
+        if not self._still_wanted(did):
+            del self._open[did]
+        elif question.is_plc and self._lookup.directory.fails(now_s):
+            # The first ones to fail did not know yet that they are not alone.
+            for other in (did, *self._backing_off):
+                self._hold(self._open[other])
+            self._backing_off.clear()
         else:
-            self._directory.note(did, Answer.FOUND, now_s)
-        return outcome
+            self._back_off(question, question.backoff.next_s())
 
-    async def _finds_one_of(self, known: list[str]) -> bool:
-        """Whether the directory still finds one of the DIDs that it found before."""
-        for did in known:
-            if isinstance(await self._fetch(did), Identity | Broken):
-                return True
-        return False
+    def _come_later(self, question: _Open, lane: Lane, busy: Busy) -> None:
+        """Whoever was asked has too many questions: of the directory that is everybody's matter."""
+        after_s = min(busy.after_s or 0.0, self._limits.busy_longest_s)
+        if question.is_plc:
+            self._lookup.directory.refused(steady_s())
+            self._hold(question)
+            lane.narrow(max(after_s, self._probe_backoff.next_s()))
+            return
+        self._on_unresolved(question.did, steady_s())
+        if not self._still_wanted(question.did):
+            del self._open[question.did]
+        else:
+            self._back_off(question, max(after_s, question.backoff.next_s()))
 
-    async def _fetch(self, did: str) -> Outcome:
-        url = document_url(did, self._plc_url, allow_insecure=self._allow_insecure)
-        if isinstance(url, Broken):
-            return url
-        try:
-            status, body = await self._fetcher.get(
-                url,
-                trusted=did.startswith(PLC_METHOD),
-                max_bytes=MAX_DOCUMENT_BYTES,
-                limit_s=self._limits.request_s,
-                hops=self._limits.hops,
-            )
-        except FetchError as error:
-            return Unavailable(str(error))
-        if status in _GONE:
-            return NotFound(f"status {status}")
-        if status != 200:
-            return Unavailable(f"status {status}")
-        # A page that is no document says as little as a failure: a proxy's, an error's.
-        known = parse_document(body, did, allow_insecure=self._allow_insecure)
-        return Unavailable("no JSON object") if known is None else known
+    def _back_off(self, question: _Open, after_s: float) -> None:
+        due_s = asyncio.get_running_loop().time() + after_s
+        for host in question.needs:
+            question.due_s[host] = max(due_s, question.due_s[host])
+        if question.is_plc:
+            self._backing_off.add(question.did)
+        self._stand_in_lines(question)
 
+    # --- the directory as a whole ---
 
-class _Lines:
-    """Questions, and the workers that wait for one that they may ask."""
+    def _hold(self, question: _Open) -> None:
+        question.state = _State.HELD
+        question.stand_nowhere()
+        self._outage.hold(question.did, question.tried, question.number)
+        self._outage_began.set()
 
-    def __init__(self, workers: int) -> None:
-        self._questions = Questions(workers)
-        self._idle: deque[asyncio.Future[None]] = deque()
+    def _release(self, dids: list[str]) -> None:
+        for did in dids:
+            question = self._open[did]
+            question.tried += 1
+            question.due_s = dict.fromkeys(question.needs, 0.0)
+            self._stand_in_lines(question)
 
-    def put(self, host: int, did: str) -> None:
-        """See Questions."""
-        self._questions.put(host, did)
-        self._wake()
+    def _directory_answers(self) -> None:
+        """Somebody was told: others that wait may try."""
+        self._probe_backoff.progress()
+        self._release(self._outage.release())
 
-    async def get(self) -> tuple[int, str]:
-        """See Questions.next; waits for one."""
-        while (question := self._questions.next()) is None:
-            idle = asyncio.get_running_loop().create_future()
-            self._idle.append(idle)
-            await idle
-        return question
-
-    def done(self, host: int) -> None:
-        """See Questions."""
-        self._questions.done(host)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._idle:
-            idle = self._idle.popleft()
-            if not idle.done():
-                idle.set_result(None)
+    async def _probe(self) -> None:
+        """While questions wait for the directory, see again and again whether it is back."""
+        while True:
+            await self._outage_began.wait()
+            await asyncio.sleep(self._probe_backoff.next_s())
+            await self._plc.open()
+            if not self._outage:
+                self._outage_began.clear()
+                continue
+            if await self._lookup.finds_again() is not False:
+                # Where nobody was ever found, the oldest question finds out.
+                self._release(self._outage.release())
 
 
 def _label(outcome: Known) -> str:

@@ -40,12 +40,12 @@ EDGES: Final = {
         "command/control.py", "command/preflight.py", "command/rejects.py", "command/run.py",
         "command/status.py",
         "database.py", "locks.py", "password.py", "paths.py", "place.py", "postgres.py",
-        "process.py", "segment_files.py", "segments.py", "selftest.py", "telemetry.py",
-        "transport.py",
+        "process.py", "segment_files.py", "segments.py", "selftest.py", "steady.py",
+        "telemetry.py", "transport.py",
     },
     "ingest": {
-        "connection.py", "fetch.py", "hosts.py", "outlet.py", "reject_table.py", "resolver.py",
-        "subscription.py", "worker.py",
+        "connection.py", "fetch.py", "hosts.py", "lanes.py", "outlet.py", "reject_table.py",
+        "resolver.py", "store.py", "subscription.py", "worker.py",
     },
     "persist": {
         "__main__.py", "disk.py", "inlet.py", "outlet.py", "segment_log.py", "store.py",

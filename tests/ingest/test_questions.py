@@ -6,20 +6,23 @@ import asyncio
 import time
 from typing import Any
 
+import orjson
+
 from ingest.config import ResolverLimits
 from ingest.fetch import Fetched, FetchError
-from ingest.questions import Questions
+from ingest.questions import Need, Question, Questions
 from ingest.resolver import Resolver
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_worker import until
+from tests.ingest.test_did_document import MULTIKEY
 
 
 def taken(questions: Questions) -> list[tuple[int, str]]:
     """All that may be asked now, each asked at once and done."""
     found = []
     while (question := questions.next()) is not None:
-        found.append(question)
-        questions.done(question[0])
+        found.append((question.host, question.did))
+        questions.done(question)
     return found
 
 
@@ -46,10 +49,10 @@ def test_the_last_quarter_of_the_askers_is_no_single_hosts() -> None:
         asked.append(question)
     assert len(asked) == 6
     questions.put(2, "b")
-    assert questions.next() == (2, "b")
+    assert questions.next() == Question(2, "b")
     assert questions.next() is None
-    questions.done(1)
-    assert questions.next() == (1, "a6")
+    questions.done(asked[0])
+    assert questions.next() == Question(1, "a6")
 
 
 def test_who_has_the_fewest_being_asked_comes_first() -> None:
@@ -57,19 +60,41 @@ def test_who_has_the_fewest_being_asked_comes_first() -> None:
     for n in range(4):
         questions.put(1, f"a{n}")
         questions.put(2, f"b{n}")
-    assert questions.next() == (1, "a0")
-    assert questions.next() == (2, "b0")
-    questions.done(2)
-    assert questions.next() == (2, "b1")
+    assert questions.next() == Question(1, "a0")
+    assert questions.next() == Question(2, "b0")
+    questions.done(Question(2, "b0"))
+    assert questions.next() == Question(2, "b1")
 
 
 def test_a_single_asker_serves_everybody() -> None:
     questions = Questions(1)
     questions.put(1, "a")
     questions.put(2, "b")
-    assert questions.next() == (1, "a")
-    questions.done(1)
-    assert questions.next() == (2, "b")
+    assert questions.next() == Question(1, "a")
+    questions.done(Question(1, "a"))
+    assert questions.next() == Question(2, "b")
+
+
+def test_what_nobody_waits_for_comes_last_and_takes_a_quarter_at_most() -> None:
+    questions = Questions(8)
+    for n in range(20):
+        questions.put(n, f"old{n}", Need.REFRESH)
+    first = [questions.next() for _ in range(3)]
+    assert [question is not None and question.refresh for question in first] == [True, True, False]
+    questions.put(1, "new", Need.NEWER)
+    questions.put(1, "unknown", Need.FIRST)
+    assert questions.next() == Question(1, "new")
+    assert questions.next() == Question(1, "unknown")
+    assert questions.next() is None
+
+
+def test_what_nobody_waits_for_is_asked_in_the_end_however_much_others_wait_for() -> None:
+    questions = Questions(4)
+    for n in range(40):
+        questions.put(1, f"new{n}", Need.FIRST)
+    questions.put(1, "old", Need.REFRESH)
+    assert questions.next() == Question(1, "old", refresh=True)
+    assert questions.next() == Question(1, "new0")
 
 
 class SlowFetcher:
@@ -85,7 +110,20 @@ class SlowFetcher:
             await asyncio.sleep(0.5)
             raise FetchError("timed out")
         await asyncio.sleep(0.01)
-        return Fetched(200, b"{}")
+        return Fetched(200, document_of(url.rpartition("/")[2]))
+
+
+def document_of(did: str) -> bytes:
+    """A good document of a DID."""
+    service = {
+        "id": "#atproto_pds", "type": "AtprotoPersonalDataServer",
+        "serviceEndpoint": "https://pds.example.com",
+    }  # fmt: skip
+    method = {
+        "id": f"{did}#atproto", "type": "Multikey", "controller": did,
+        "publicKeyMultibase": MULTIKEY,
+    }  # fmt: skip
+    return orjson.dumps({"id": did, "verificationMethod": [method], "service": [service]})
 
 
 class Story:
@@ -112,18 +150,18 @@ def test_a_flood_of_unknown_dids_delays_no_other_hosts_question(loop_run: LoopRu
     async def story() -> None:
         fetcher = SlowFetcher()
         told = Story(fetcher, plc_workers=4)
-        for n in range(2000):
+        for n in range(600):
             told.resolver.ask(plc(n), 1)
         running = asyncio.create_task(told.resolver.run())
         await until(lambda: len(told.answers) > 10)
         told.resolver.ask(plc(5000), 2)
         # The same DID as somebody else's last one: it is asked in this host's own time.
-        told.resolver.ask(plc(1999), 2)
+        told.resolver.ask(plc(599), 2)
         before = len(told.answers)
-        await until(lambda: {plc(5000), plc(1999)} <= set(told.answers))
+        await until(lambda: {plc(5000), plc(599)} <= set(told.answers))
         assert len(told.answers) - before < 40
-        await until(lambda: len(told.answers) == 2001)
-        assert len(set(told.answers)) == 2001
+        await until(lambda: len(told.answers) == 601)
+        assert len(set(told.answers)) == 601
         running.cancel()
 
     loop_run(story())

@@ -12,7 +12,7 @@ from common.verdict import DropReason
 from ingest.config import EVENT_BYTES, ResolverLimits
 from ingest.did_document import Broken, Identity, NotFound, Outcome, Unavailable
 from ingest.fetch import Fetcher, FetchError, PublicResolver
-from ingest.resolver import Resolver
+from ingest.lookup import Lookup
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_persist import FakePersist
 from tests.ingest.fix_worker import LagMeter, ingest, until
@@ -24,16 +24,8 @@ from tests.simnet.truth import compare
 LIMITS = ResolverLimits(request_s=0.5)
 
 
-def resolver(fetcher: Fetcher, plc_url: str) -> Resolver:
-    return Resolver(
-        fetcher,
-        LIMITS,
-        plc_url=plc_url,
-        allow_insecure=True,
-        on_resolved=lambda *_: None,
-        on_unresolved=lambda *_: None,
-        still_wanted=lambda _did: False,
-    )
+def lookup(fetcher: Fetcher, plc_url: str, *, allow_insecure: bool = True) -> Lookup:
+    return Lookup(fetcher, LIMITS, plc_url=plc_url, allow_insecure=allow_insecure)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +49,7 @@ def test_each_answer_of_the_directory_has_its_outcome(
             Fetcher(allow_insecure=True) as fetcher,
         ):
             await network.plc.set_fault(fault)
-            found = await resolver(fetcher, network.plc_url).look_up(network.accounts[0].did)
+            found = await lookup(fetcher, network.plc_url).ask(network.accounts[0].did)
             assert isinstance(found, kind), found
 
     loop_run(story())
@@ -66,10 +58,9 @@ def test_each_answer_of_the_directory_has_its_outcome(
 def test_other_methods_and_odd_webs_are_broken_without_a_request(loop_run: LoopRun) -> None:
     async def story() -> None:
         async with Fetcher(allow_insecure=False) as fetcher:
-            asker = resolver(fetcher, "http://localhost:1")
-            asker._allow_insecure = False
+            asker = lookup(fetcher, "http://localhost:1", allow_insecure=False)
             for did in ("did:key:zQ3sh", "did:web:localhost%3A80", "did:web:127.0.0.1"):
-                assert isinstance(await asker.look_up(did), Broken)
+                assert isinstance(await asker.ask(did), Broken)
 
     loop_run(story())
 
@@ -80,23 +71,22 @@ def test_a_sudden_majority_of_not_found_is_no_verdict(loop_run: LoopRun) -> None
             Network(NetworkConfig(hosts=1, accounts=12, records=5)) as network,
             Fetcher(allow_insecure=True) as fetcher,
         ):
-            asker = resolver(fetcher, network.plc_url)
+            asker = lookup(fetcher, network.plc_url)
             dids = [account.did for account in network.accounts]
-            assert isinstance(await asker.look_up(dids[0]), Identity)
+            assert isinstance(await asker.ask(dids[0]), Identity)
             await network.plc.set_fault(DirectoryFault.NOT_FOUND)
-            outcomes = [await asker.look_up(did) for did in dids[1:]]
+            outcomes = [await asker.ask(did) for did in dids[1:]]
             assert {type(outcome) for outcome in outcomes} == {Unavailable}
-            assert asker.may_give_up("did:web:a.example", 0.0)
             # Strangers that nobody knows do not make a directory suspect that still knows others.
             await network.plc.set_fault(DirectoryFault.NONE)
             for n in range(12):
-                found = await asker.look_up("did:plc:" + "abcdefghijkl"[n] * 24)
+                found = await asker.ask("did:plc:" + "abcdefghijkl"[n] * 24)
                 assert isinstance(found, NotFound)
             # Nor does the one that was found last, and has been deleted since.
-            assert isinstance(await asker.look_up(dids[1]), Identity)
+            assert isinstance(await asker.ask(dids[1]), Identity)
             del network.plc.documents[dids[1]]
-            assert isinstance(await asker.look_up(dids[1]), NotFound)
-            assert isinstance(await asker.look_up("did:plc:" + "m" * 24), NotFound)
+            assert isinstance(await asker.ask(dids[1]), NotFound)
+            assert isinstance(await asker.ask("did:plc:" + "m" * 24), NotFound)
 
     loop_run(story())
 
@@ -161,7 +151,7 @@ def test_a_document_is_followed_but_not_into_our_own_network(loop_run: LoopRun) 
 def test_a_name_that_leads_to_us_has_no_address(loop_run: LoopRun) -> None:
     async def story() -> None:
         with pytest.raises(OSError, match="no public address"):
-            await PublicResolver().resolve("localhost", 443)
+            await PublicResolver(1).resolve("localhost", 443)
 
     loop_run(story())
 
@@ -253,7 +243,7 @@ def test_one_did_that_fails_costs_its_own_oldest_events_only(
                 for account in good:
                     network.commit(account)
                 await until(lambda: len(persist.log) == len(good))
-                await until(lambda: worker._resolver._backoffs[bad.did].failures > 1)
+                await until(lambda: worker._resolver._open[bad.did].backoff.failures > 1)
                 network.commit(bad)
                 await until(lambda: worker.reasons()[DropReason.IDENTITY_UNRESOLVED] > 3)
                 assert {did for did, _drop in worker.drops} == {bad.did}

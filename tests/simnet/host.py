@@ -40,7 +40,7 @@ class Host:
     faults: read at each step; change it at any time, then call `wake`.
     connections: how many streams are open now. accepted: how many ever were.
     sent: frames written to all connections together. messages: the backlog, oldest first.
-    requests: path and query of each request for the stream.
+    requests: path and query of each request for the stream. did_requests: how often did.json was read.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Host:
         self.sent = 0
         self.port = 0
         self.did_document: dict[str, Any] | None = None
+        self.did_requests = 0
         self.requests: list[str] = []
         self._status_of = status_of
         self._tls = tls
@@ -220,6 +221,7 @@ class Host:
             own = f"did:web:localhost%3A{self.port}"
             return 200, {"did": own, "availableUserDomains": [".test"], "inviteCodeRequired": False}
         if path == "/.well-known/did.json" and self.did_document is not None:
+            self.did_requests += 1
             return 200, self.did_document
         if path == "/xrpc/com.atproto.sync.getRepoStatus":
             found = self._status_of(did)

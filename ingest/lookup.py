@@ -1,0 +1,122 @@
+"""What does a DID's document say, asked once, now?
+
+    did:plc   the directory. That it has no document, or a worthless one, is believed only while it
+              still finds some whom it found before
+    did:web   the host that the DID names, whose word is its own
+
+This module knows neither who asks nor when to ask again.
+
+Source: S-IDN-01, S-IDN-02, S-IDN-04, S-IDN-13; design section 3.
+"""
+
+from __future__ import annotations
+
+from common.steady import steady_s
+from common.syntax import PLC_METHOD
+from ingest.config import ResolverLimits
+from ingest.did_document import (
+    MAX_DOCUMENT_BYTES,
+    Broken,
+    Identity,
+    NotFound,
+    Outcome,
+    Unavailable,
+    document_url,
+    parse_document,
+)
+from ingest.directory import Answer, Directory
+from ingest.fetch import Busy, Fetcher, FetchError
+from ingest.sites import Sites
+
+# Source: S-IDN-13. A tombstoned did:plc is 404 in one version of the directory and 410 in another.
+_GONE = (404, 410)
+
+
+class Lookup:
+    """Asks the directory and the hosts of did:webs, for one process."""
+
+    def __init__(
+        self, fetcher: Fetcher, limits: ResolverLimits, *, plc_url: str, allow_insecure: bool
+    ) -> None:
+        """Args: plc_url: of the did:plc directory, without a slash at the end."""
+        self._fetcher = fetcher
+        self._limits = limits
+        self._plc_url = plc_url.rstrip("/")
+        self._allow_insecure = allow_insecure
+        self._sites = Sites(limits.site_at_once, limits.site_rate)
+        self.directory = Directory()
+
+    def url(self, did: str) -> str | Broken:
+        """Where a DID's document is; Broken where no document can be."""
+        return document_url(did, self._plc_url, allow_insecure=self._allow_insecure)
+
+    async def ask(self, did: str) -> Outcome:
+        """Look a DID up.
+
+        Raises:
+            Busy: whoever knows it wants to be asked later; that says nothing about the DID.
+        """
+        asked_s = steady_s()
+        outcome = await self._fetch(did)
+        if not did.startswith(PLC_METHOD):
+            return outcome
+        now_s = steady_s()
+        directory = self.directory
+        if isinstance(outcome, Unavailable):
+            directory.note(did, Answer.FAILED, now_s)
+        elif isinstance(outcome, Identity):
+            directory.note(did, Answer.FOUND, now_s)
+        elif not directory.found_since(asked_s) and not await self._believes(did, now_s):
+            # It costs a second question, and a directory that has lost its mind drops nothing.
+            directory.note(did, Answer.FAILED, now_s)
+            return Unavailable("the directory no longer finds whom it found before")
+        else:
+            directory.note(did, Answer.NOT_FOUND, now_s)
+        return outcome
+
+    async def _believes(self, did: str, now_s: float) -> bool:
+        """Whether the directory may be believed that a DID has no document that would do."""
+        is_back = await self.finds_again(but=did)
+        if is_back is None:
+            # Nobody was ever found, so nobody can be asked for.
+            return not self.directory.is_suspect(now_s)
+        return is_back
+
+    async def finds_again(self, but: str = "") -> bool | None:
+        """Whether the directory finds one of those that it found before; None if it never did."""
+        known = [did for did in self.directory.known_dids if did != but]
+        for did in known:
+            try:
+                outcome = await self._fetch(did)
+            except Busy:
+                return False
+            if isinstance(outcome, Identity):
+                self.directory.note(did, Answer.FOUND, steady_s())
+                return True
+        return False if known else None
+
+    async def _fetch(self, did: str) -> Outcome:
+        url = self.url(did)
+        if isinstance(url, Broken):
+            return url
+        is_plc = did.startswith(PLC_METHOD)
+        try:
+            status, body = await self._fetcher.get(
+                url,
+                trusted=is_plc,
+                max_bytes=MAX_DOCUMENT_BYTES,
+                limit_s=self._limits.request_s,
+                hops=self._limits.hops,
+                sites=None if is_plc else self._sites,
+            )
+        except Busy:
+            raise
+        except FetchError as error:
+            return Unavailable(str(error))
+        if status in _GONE:
+            return NotFound(f"status {status}")
+        if status != 200:
+            return Unavailable(f"status {status}")
+        # A page that is no document says as little as a failure: a proxy's, an error's.
+        known = parse_document(body, did, allow_insecure=self._allow_insecure)
+        return Unavailable("no JSON object") if known is None else known
