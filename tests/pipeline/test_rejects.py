@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import urllib.request
@@ -77,6 +78,7 @@ def test_a_lie_is_found_by_every_way_of_asking_with_its_reason_and_rule(
             network.commit(liar)
             await network.settled()
             await ask_in_every_way(at, liar.did, other.did, told, tmp_path)
+            await asyncio.to_thread(type_what_the_pages_say, at, liar.did, tmp_path)
             await outage_and_flood(at, liar.did)
 
     loop_run(story(), 120.0)
@@ -122,6 +124,21 @@ async def ask_in_every_way(
             assert {b64decode(reject["frame"]) for reject in page["rejects"]} == said
     status, answer = await asyncio.to_thread(at.relay.get, "/admin/rejects?host=x.y")
     assert (status, answer["error"]) == (401, "Unauthorized")
+
+
+def type_what_the_pages_say(at: House, did: str, folder: Path) -> None:
+    """Each `standpipe` line of the two pages works as it is written there, but for the names."""
+    pages = [(ROOT / "docs" / name).read_text() for name in ("runbook.md", "rejects.md")]
+    lines = re.findall(
+        r"^    \.venv/bin/standpipe (rejects|hosts|level)(.*)$", "\n".join(pages), re.MULTILINE
+    )
+    assert len(lines) >= 8
+    for command, rest in lines:
+        typing = rest.partition("#")[0].replace("pds.example.com", at.network.hosts[0].name)
+        typing = re.sub(r"did:plc:\w+", did, typing)
+        typing = typing.replace("--frames frames", f"--frames {folder / 'page'}")
+        assert typed(at, command, *typing.split()), (command, rest)
+    assert list((folder / "page").iterdir())
 
 
 async def outage_and_flood(at: House, did: str) -> None:
