@@ -2,8 +2,8 @@
 
     state      the newest that we know of; persist owns the truth and corrects it
     identity   what its DID document said, and when that was asked
-    queues     its events that wait, apart for each host: for a document, behind one that waits, or
-               to be judged again; a host that has no say over the account delays only itself
+    queues     its events that wait, apart for each host: the first for what its queue's cause says,
+               the others behind it; a host that has no say over the account delays only itself
     recalled   what persist sent back, until all that is in flight has been answered
 
 An account with nothing under way may be forgotten at any time. No I/O, no clock.
@@ -12,10 +12,12 @@ An account with nothing under way may be forgotten at any time. No I/O, no clock
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from common.envelope import NEVER_SEEN, AccountState, Judged
 from common.event import Event
+from common.verdict import DropReason, Level
 from ingest.config import EVENT_BYTES
 from ingest.judge import Known, Source
 from ingest.questions import Need
@@ -23,6 +25,16 @@ from ingest.upstream import Entry, Upstream
 
 if TYPE_CHECKING:
     from ingest.backoff import Backoff
+
+
+class Cause(Enum):
+    """What the first event of a queue waits for."""
+
+    TURN = "to be judged"
+    DOCUMENT = "its DID document"
+    STATUS = "its host's word on whether it is active"
+    RATE = "its turn among too many of its kind"
+    CLOCK = "the time that it claims to be of"
 
 
 class Feed:
@@ -59,18 +71,27 @@ class Feed:
         self.resumed_at: int | None = None
         """The cursor that the current connection began at; that one number may repeat."""
 
+    def set_level(self, level: Level) -> None:
+        """Judge it as strictly as this from now on."""
+        if level is not self.source.level:
+            self.source = self.source._replace(level=level)
+
 
 class Pending:
     """One event between its host and the log.
 
-    received_s: when its last byte was read, Unix seconds. judged: as it was sent, None before.
-    size: what it takes in memory, in bytes.
+    entry: its place in the host's stream, None of what we say ourselves.
+    received_s: when its last byte was read, steady seconds. judged: as it was sent, None before.
+    size: what it takes in memory, in bytes. due_s: before that it does not go on (see
+    ingest.rates), 0 before that was asked. waived: see ingest.judge.Accept.
     """
 
-    __slots__ = ("account", "entry", "event", "feed", "judged", "received_s", "size")
+    __slots__ = (
+        "account", "due_s", "entry", "event", "feed", "judged", "received_s", "size", "waived",
+    )  # fmt: skip
 
     def __init__(
-        self, event: Event, feed: Feed, entry: Entry, account: Account, received_s: float
+        self, event: Event, feed: Feed, entry: Entry | None, account: Account, received_s: float
     ) -> None:
         self.event = event
         self.feed = feed
@@ -78,26 +99,35 @@ class Pending:
         self.account = account
         self.received_s = received_s
         self.size = len(event.raw) + EVENT_BYTES
+        self.due_s = 0.0
         self.judged: Judged | None = None
+        self.waived: DropReason | None = None
 
 
 class Queue:
-    """Events of one account from one host that wait, oldest first. held_bytes: what they take."""
+    """Events of one account from one host that wait, oldest first.
 
-    __slots__ = ("events", "held_bytes")
+    held_bytes: what they take. cause: what the first waits for, and since_s: since when that.
+    alarm_s: when it will be looked at again in any case.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("alarm_s", "cause", "events", "held_bytes", "since_s")
+
+    def __init__(self, now_s: float) -> None:
         self.events: deque[Pending] = deque()
         self.held_bytes = 0
+        self.cause = Cause.TURN
+        self.since_s = now_s
+        self.alarm_s = 0.0
 
 
 class Account:
     """One DID. See the module's docstring.
 
-    asked_s: when the question was asked that `identity` answers, Unix seconds; 0 before any.
+    asked_s: when the question was asked that `identity` answers, steady seconds; 0 before any.
     tried_s: when a question was last begun. asking: the hosts for which a look-up is under way.
     need: the most urgent one that it is for, while there is any. failing_s: since when it
-    alone could not be told, Unix seconds; 0 when it could. recall: see common.envelope.Judged.
+    alone could not be told, steady seconds; 0 when it could. recall: see common.envelope.Judged.
     queues: by number of the host; none is empty.
     """
 

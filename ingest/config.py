@@ -5,9 +5,11 @@ What an operator sets is in common.settings; these are for tests to change, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
+from common.envelope import Kind
 from ingest.rates import Rate
 
 USER_AGENT: Final = "standpipe (atproto-relay)"
@@ -18,6 +20,33 @@ EVENT_BYTES: Final = 2_000
 """What an event takes in memory from its turn to its end besides its frame, in bytes: measured 2.2 kB
 where each is of another account. Without it, the small ones would be no match for any bound."""
 STREAM_PATH: Final = "/xrpc/com.atproto.sync.subscribeRepos"
+
+ACCOUNT_RATES: Final[Mapping[int, Rate]] = {
+    Kind.SYNC: Rate(burst=30, every_s=10.0),
+    Kind.IDENTITY: Rate(burst=60, every_s=10.0),
+    Kind.ACCOUNT: Rate(burst=60, every_s=10.0),
+}
+"""How often a host may say what is not a commit, for one account. The most that one change of an
+account brings is, of each kind: creation 1 #identity, 1 #account, 1 #sync; activation the same; a
+key rotation 1 #identity, 1 #sync; a migration 2 #identity, 1 #account, 1 #sync. So this bears thirty
+such changes in a row and 8,640 a day; each #sync can make every consumer fetch a whole repository.
+Source: S-SYN-10, S-IDE-09, S-ACC-19; counted at the real PDS."""
+HOST_RATES: Final[Mapping[int, Rate]] = {
+    Kind.SYNC: Rate(burst=5_000, every_s=0.02),
+    Kind.IDENTITY: Rate(burst=5_000, every_s=0.02),
+    Kind.ACCOUNT: Rate(burst=5_000, every_s=0.02),
+}
+"""The same for all accounts of a host together: 50 a second, where the whole network says some ten
+of each. The burst is for what hosts do to many accounts at once: a purge, a move to another machine,
+a day's backlog read anew."""
+
+REFRESH_RATE: Final = Rate(burst=1_000, every_s=0.02)
+"""Newer documents that one host's events may ask for, be it for a signature that fails, for another
+host, or for an #identity: a host whose accounts all get new keys at once has them looked up within
+minutes. Source: S-IDN-10."""
+STATUS_RATE: Final = Rate(burst=300, every_s=0.1)
+"""Questions to one host. The reference PDS answers ten a second from one address, and 3,000 at once;
+2,196 accounts wrongly inactive (lesson 46) take three minutes. Source: S-SEC-02."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +102,16 @@ class Limits:
     beat_s: float = 1.0
     refresh_s: float = 2.0
     """One DID is looked up at most so often, in seconds; what needs the answer waits so long."""
+    refresh_rate: Rate = REFRESH_RATE
+    """Newer documents that one host's events may ask for; beyond it they wait."""
+    account_rates: Mapping[int, Rate] = field(default_factory=lambda: ACCOUNT_RATES)
+    host_rates: Mapping[int, Rate] = field(default_factory=lambda: HOST_RATES)
+    status_again_s: float = 5.0
+    """So long the answer of a host that an account is inactive counts for its next events, too, in
+    seconds: a flood costs one question in that time."""
+    grace_s: float = 30.0
+    """So long a rev from the future is held before its host is called wrong, in seconds: by then the
+    others of a small network have been heard as well, and it shows whose clock is. See ingest.clock."""
     stale_s: float = 86_400.0
     """Older documents are looked up again while they go on being used. Source: S-IDN-09."""
     stale_again_s: float = 600.0
@@ -110,3 +149,21 @@ class ResolverLimits:
     busy_longest_s: float = 60.0
     site_at_once: int = 4
     site_rate: Rate = SITE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class StatusLimits:
+    """How hosts are asked whether an account is active.
+
+    workers: concurrent questions; three quarters of them to one host at most.
+    request_s: one request. tries: before the last known status is kept (S-ACC-17): a host that
+        sends events has its HTTP side up as well, so this bridges a restart, not an outage.
+    retry_first_s: pause after the first try, doubling.
+    host_rate: questions to one host.
+    """
+
+    workers: int = 16
+    request_s: float = 5.0
+    tries: int = 4
+    retry_first_s: float = 1.0
+    host_rate: Rate = STATUS_RATE

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -28,6 +27,7 @@ from common.envelope import (
     decode_reply,
     encode_batch,
 )
+from common.steady import steady_s
 from common.transport import LoopSocket, batch_outlet
 from ingest.config import Limits
 from ingest.pipeline import Pipeline
@@ -107,10 +107,7 @@ class Outlet:
         """Send what there is to say of hosts, and ask for a sign of life."""
         self._close_batch()
         if self._greeted:
-            batch = Batch(self._member, self._epoch, [], [], cursors, observations)
-            batch.log_epoch = self._log_epoch or 0
-            self._queue.append(encode_batch(batch))
-            self._flush()
+            self._put(Batch(self._member, self._epoch, [], [], cursors, observations))
             silent_s = self._loop.time() - self._replied_s
             if silent_s > self._limits.silent_s:
                 _log.warning(
@@ -146,10 +143,14 @@ class Outlet:
         batch, self._batch, self._batch_bytes = self._batch, Batch(self._member, self._epoch), 0
         # Before the greeting is answered it would have to be sent again anyway.
         if self._greeted:
-            # A persist that took over unnoticed sees that this was not meant for it.
-            batch.log_epoch = self._log_epoch or 0
-            self._queue.append(encode_batch(batch))
-            self._flush()
+            self._put(batch)
+
+    def _put(self, batch: Batch) -> None:
+        # A persist that took over unnoticed sees that this was not meant for it.
+        batch.log_epoch = self._log_epoch or 0
+        batch.clock_suspect = self._pipeline.clock.suspect
+        self._queue.append(encode_batch(batch))
+        self._flush()
 
     def _flush(self) -> None:
         while self._queue:
@@ -189,7 +190,7 @@ class Outlet:
         self._on_reply()
 
     def _tell(self, reply: Reply) -> None:
-        now_s = time.time()
+        now_s = steady_s()
         if reply.logged:
             self._pipeline.logged(reply.logged, now_s)
         if reply.duplicate:

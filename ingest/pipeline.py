@@ -2,55 +2,56 @@
 
     take ──▶ decode ──▶ number ──▶ judge ──▶ send ──▶ logged
                           │          │ ▲       │ ▲
-                          │     look up│       │ sent back: newer state, judge again
+                          │     wait │ │       │ sent back: newer state, judge again
                           ▼          ▼ │       ▼ │
-                       dropped     waiting    in flight
+                       dropped      held     in flight
 
-Per DID and host strictly in order, otherwise freely: an event that must wait makes only the later
-ones of its DID from its host wait. Between two hosts of one DID persist decides, by the state that
-each verdict names. Every event ends in `_finish`, once, as forwarded or as dropped with a reason.
+Per DID and host strictly in order, otherwise freely: an event that must wait, for whatever cause
+(ingest.waiting), makes only the later ones of its DID from its host wait. Between two hosts of one
+DID persist decides, by the state that each verdict names. Every event ends in `_finish`, once, as
+forwarded or as dropped with a reason; so does what the relay says itself (ingest.originated):
 
-No I/O and no clock: time is handed in, questions and verdicts go out through two callbacks.
+    received + originated = forwarded + dropped + held + in flight
+
+No I/O and no clock: time is handed in, questions and verdicts go out through callbacks. All times
+are steady (common.steady); only `clock` knows how far the system's clock is from that.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from common.envelope import AccountState, HostCursor, Judged, Kind, base_of
+from common.envelope import AccountState, HostCursor, Judged, Kind, Mark
 from common.event import Event, Info, StreamError, decode
 from common.verdict import Drop, DropReason
-from ingest.account import Account, Accounts, Feed, Pending, Queue
-from ingest.checked import Checked
+from ingest.account import Account, Accounts, Cause, Feed, Pending
+from ingest.clock import Clock
 from ingest.config import Limits
-from ingest.judge import Accept, Known, NeedFreshIdentity, judge, judge_early
+from ingest.counts import KIND_LABELS, Counts
+from ingest.did_document import NotFound
+from ingest.in_flight import InFlight
+from ingest.inquiry import Inquiries, Told
+from ingest.judge import (
+    Accept,
+    Known,
+    NeedFreshIdentity,
+    NeedStatus,
+    Verdict,
+    counts_as_deleted,
+    judge,
+    judge_early,
+)
+from ingest.originated import account_event
 from ingest.questions import Need
-
-KIND_LABELS: Final = {
-    Kind.COMMIT: "commit",
-    Kind.SYNC: "sync",
-    Kind.IDENTITY: "identity",
-    Kind.ACCOUNT: "account",
-}
-
+from ingest.rates import Buckets, EventRates
+from ingest.waiting import Waiting
 
 JUDGED_AT_ONCE: Final = 64
 """Events of one account that are judged in a row once they may be: thousands may have waited."""
 _UNKNOWN: Final = (DropReason.UNKNOWN_OP, DropReason.UNKNOWN_TYPE)
-
-
-class Counts:
-    """What became of the messages, since the last time somebody took these numbers."""
-
-    __slots__ = ("checked", "dropped", "forwarded", "received")
-
-    def __init__(self) -> None:
-        self.checked = Checked()
-        self.received: Counter[str] = Counter()
-        self.forwarded: Counter[str] = Counter()
-        self.dropped: Counter[DropReason] = Counter()
+_OURS: Final = int(Mark.OURS)
 
 
 class Pipeline:
@@ -62,8 +63,10 @@ class Pipeline:
         *,
         epoch: int,
         ask: Callable[[str, int, float, Need], None],
+        ask_status: Callable[[str, int], None],
         send: Callable[[Judged, bytes], None],
         may_give_up: Callable[[str, float], bool],
+        wake_after: Callable[[float], None],
         on_drop: Callable[[Feed, Drop, Event | None, bytes], None] = lambda *_: None,
     ) -> None:
         """Nothing is under way yet.
@@ -73,34 +76,48 @@ class Pipeline:
             ask: look up the document of a DID, for a host, after so many seconds, for this need; the
                 answer comes to `resolved` (or, one that was kept from before, to `remembered`), or,
                 as often as it cannot be told, to `unresolved`. Asked again with a more urgent need.
+            ask_status: ask a host how an account is; the answer always comes, to `told`.
             may_give_up: whether a DID that cannot be resolved is alone in that, by DID and time.
+            wake_after: call `wake` after so many seconds.
             send: one judged event and its frame to persist; the answer comes to `logged`,
                 `duplicate` or `back`.
             on_drop: told of each drop, for the log and the reject ledger: whose it was, why, the
                 event if it was legible, and the message's bytes, empty where they were not kept.
         """
         self._limits = limits
-        self._epoch = epoch
         self._ask = ask
-        self._send = send
         self._may_give_up = may_give_up
         self._on_drop = on_drop
         self._accounts = Accounts(limits.accounts)
-        self._position = 0
+        self._waiting = Waiting(
+            limits, may_give_up=may_give_up, give_up=self._given_up, wake_after=wake_after
+        )
+        self._inquiries = Inquiries(ask_status, limits.status_again_s)
+        self._rates = EventRates(limits.account_rates, limits.host_rates)
+        self._refreshes = Buckets(limits.refresh_rate)
+        self.clock = Clock()
+        self._in_flight = InFlight(epoch, send)
         self._unjudged: OrderedDict[Account, None] = OrderedDict()
         """Accounts with events that need not wait any longer."""
-        self._in_flight: dict[int, Pending] = {}
-        self.in_flight_bytes = 0
         self.unfinished_bytes = 0
-        self.held = 0
         self.finished = 0
         """Events that came to an end, ever: what a socket that waits for room looks at."""
         self.counts = Counts()
 
     @property
+    def held(self) -> int:
+        """Events that wait."""
+        return self._waiting.held
+
+    @property
     def in_flight(self) -> int:
         """Events that were sent and not answered."""
         return len(self._in_flight)
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """What those take."""
+        return self._in_flight.bytes
 
     @property
     def accounts(self) -> int:
@@ -127,12 +144,12 @@ class Pipeline:
             pending = Pending(decoded, feed, entry, account, now_s)
             feed.unfinished_bytes += pending.size
             self.unfinished_bytes += pending.size
-            if (
-                account.recalled
-                or feed.source.host in account.queues
-                or not self._settled(pending, now_s)
-            ):
-                self._hold(pending, now_s)
+            if feed.source.host in account.queues:
+                self._waiting.put(pending, None, now_s)
+                return None
+            cause = Cause.TURN if account.recalled else self._settle(pending, now_s)
+            if cause is not None:
+                self._waiting.put(pending, cause, now_s)
             return None
         if isinstance(decoded, Drop):
             counts.received["unknown" if decoded.reason in _UNKNOWN else "malformed"] += 1
@@ -165,45 +182,75 @@ class Pipeline:
 
     # --- judging ---
 
-    def _settled(self, pending: Pending, now_s: float) -> bool:
-        """Judge an event → whether it has left; if not, a look-up is under way."""
-        account, event = pending.account, pending.event
+    def _settle(self, pending: Pending, now_s: float) -> Cause | None:
+        """Judge an event → None when it has left; else what it waits for, which is under way."""
+        account, event, host = pending.account, pending.event, pending.feed.source.host
+        if event.kind is not Kind.COMMIT:
+            # S-SYN-10, S-IDE-09, S-ACC-19. Asked once, however often it is judged.
+            if not pending.due_s:
+                pending.due_s = self._rates.take(event.kind, event.did, host, now_s)
+            if pending.due_s > now_s:
+                return Cause.RATE
         identity = account.identity
         if identity is None:
-            early = judge_early(event, account.state, now_s)
+            early = judge_early(event, account.state, self.clock.wall_s(now_s))
             if early is not None:
-                self._finish_dropped(pending, early)
-                return True
+                return self._dropped(pending, early, now_s)
             # What was kept from before this event is no use where the event says that it changed.
             need = Need.NEWER if event.kind is Kind.IDENTITY else Need.FIRST
-            self._look_up(pending, now_s, need)
-            return False
+            return self._look_up(pending, now_s, need)
         fresh = account.asked_s >= pending.received_s
         if event.kind is Kind.IDENTITY and not fresh:
-            self._look_up(pending, now_s, Need.NEWER)
-            return False
-        verdict = judge(
-            event,
-            identity,
-            account.state,
-            pending.feed.source,
-            now_s=now_s,
-            fresh=fresh,
-            checked=self.counts.checked,
-        )
+            return self._look_up(pending, now_s, Need.NEWER)
+        verdict = self._judge(pending, identity, now_s, fresh=fresh, asked=False)
+        if type(verdict) is NeedStatus:
+            told = self._inquiries.answer(event.did, host, pending.received_s)
+            if told is None:
+                self._inquiries.ask(event.did, host)
+                return Cause.STATUS
+            self._adopt(pending, told, now_s)
+            verdict = self._judge(pending, identity, now_s, fresh=fresh, asked=True)
+        cause = None
         if type(verdict) is Accept:
-            self._forward(pending, verdict)
-        elif isinstance(verdict, NeedFreshIdentity):
-            self._look_up(pending, now_s, Need.NEWER)
-            return False
-        elif isinstance(verdict, Drop):
-            self._finish_dropped(pending, verdict)
+            if event.rev is not None:
+                self.clock.is_not_ahead(host, event.rev, now_s)
+            self._in_flight.send(pending, verdict, self.clock.distance_s)
+        elif type(verdict) is NeedFreshIdentity:
+            return self._look_up(pending, now_s, Need.NEWER)
+        else:
+            assert type(verdict) is Drop
+            cause = self._dropped(pending, verdict, now_s)
+        if type(identity) is NotFound and fresh:
+            self._bury(pending, identity, now_s)
         if now_s - max(account.asked_s, account.tried_s) > self._limits.stale_s:
             # It goes on being used until the newer one is there.
             self._look_up(pending, now_s, Need.REFRESH)
-        return True
+        return cause
 
-    def _look_up(self, pending: Pending, now_s: float, need: Need) -> None:
+    def _judge(
+        self, pending: Pending, identity: Known, now_s: float, *, fresh: bool, asked: bool
+    ) -> Verdict:
+        return judge(
+            pending.event,
+            identity,
+            pending.account.state,
+            pending.feed.source,
+            now_s=self.clock.wall_s(now_s),
+            fresh=fresh,
+            asked=asked,
+            checked=self.counts.checked,
+        )
+
+    def _dropped(self, pending: Pending, drop: Drop, now_s: float) -> Cause | None:
+        """An event is to be dropped; but one from the future only if that is its host's fault."""
+        if drop.reason is DropReason.REV_IN_FUTURE and self.clock.bears(
+            pending.feed.source.host, now_s, self._limits.grace_s
+        ):
+            return Cause.CLOCK
+        self._finish_dropped(pending, drop)
+        return None
+
+    def _look_up(self, pending: Pending, now_s: float, need: Need) -> Cause:
         """Ask for the document of an event's account, not too soon after the last time.
 
         What needs the answer waits for it: dropping it instead would let a stranger's events
@@ -211,70 +258,31 @@ class Pipeline:
         """
         account, host = pending.account, pending.feed.source.host
         if host in account.asking and need >= account.need:
-            return
+            return Cause.DOCUMENT
         delay_s = 0.0
         if not account.asking:
             account.need = need
-            delay_s = max(0.0, account.tried_s + self._limits.refresh_s - now_s)
-            account.tried_s = now_s + delay_s
+            begin_s = max(now_s, account.tried_s + self._limits.refresh_s)
+            if need is Need.NEWER:
+                begin_s = max(begin_s, self._refreshes.take(host, now_s))
+            delay_s = begin_s - now_s
+            account.tried_s = begin_s
         account.need = min(need, account.need)
         # Another host may have asked, but it waits in its own line, which may be long.
         if host not in account.asking:
             account.asking += (host,)
         self._ask(account.did, host, delay_s, need)
+        return Cause.DOCUMENT
 
-    def _hold(self, pending: Pending, now_s: float) -> None:
-        """Have an event wait behind those of its account from its host."""
-        account, feed = pending.account, pending.feed
-        queue = self._wait(pending)
-        queue.events.append(pending)
-        while queue.held_bytes > self._limits.did_held_bytes and len(queue.events) > 1:
-            if not self._is_hopeless(account, now_s):
-                break
-            self._give_up(queue.events[0])
-        while feed.held_bytes > self._limits.host_held_bytes and len(feed.held) > 1:
-            oldest = next(iter(feed.held))
-            if not self._is_hopeless(oldest.account, now_s):
-                break
-            self._give_up(oldest)
-
-    def _is_hopeless(self, account: Account, now_s: float) -> bool:
-        """Whether the document was asked for in vain, and not because nobody gets any."""
-        return (
-            account.failing_s > 0
-            and now_s - account.failing_s >= self._limits.hopeless_s
-            and self._may_give_up(account.did, now_s)
-        )
-
-    def _wait(self, pending: Pending) -> Queue:
-        """Count an event as held → the queue that it has to be put in."""
-        queues, feed, size = pending.account.queues, pending.feed, pending.size
-        queue = queues.get(feed.source.host)
-        if queue is None:
-            queue = queues[feed.source.host] = Queue()
-        queue.held_bytes += size
-        feed.held_bytes += size
-        feed.held[pending] = None
-        self.held += 1
-        return queue
-
-    def _wait_no_more(self, pending: Pending) -> None:
-        queues, feed, size = pending.account.queues, pending.feed, pending.size
-        queue = queues[feed.source.host]
-        # Nearly always the first.
-        queue.events.remove(pending)
-        if not queue.events:
-            del queues[feed.source.host]
-        queue.held_bytes -= size
-        feed.held_bytes -= size
-        del feed.held[pending]
-        self.held -= 1
-
-    def _give_up(self, pending: Pending) -> None:
-        """Drop a waiting event whose document does not come."""
-        self._wait_no_more(pending)
-        reason = DropReason.IDENTITY_UNRESOLVED
-        self._finish_dropped(pending, Drop(reason, "waited too long", pending.event.seq))
+    def _given_up(self, pending: Pending, drop: Drop) -> None:
+        """An event has waited too long, or too many do."""
+        if drop.reason is DropReason.RATE_LIMITED and pending.due_s:
+            event = pending.event
+            self._rates.give_back(event.kind, event.did, pending.feed.source.host)
+        if drop.reason is not DropReason.IDENTITY_UNRESOLVED:
+            # Who stood behind it may not need what it waited for.
+            self._unjudged[pending.account] = None
+        self._finish_dropped(pending, drop)
 
     def _judge_waiting(self, account: Account, now_s: float) -> None:
         """Judge what waits, in each host's order, until one has to go on waiting.
@@ -289,9 +297,11 @@ class Pipeline:
                     return
                 left -= 1
                 pending = queue.events[0]
-                if not self._settled(pending, now_s):
+                cause = self._settle(pending, now_s)
+                if cause is not None:
+                    self._waiting.waits_for(queue, cause, now_s)
                     break
-                self._wait_no_more(pending)
+                self._waiting.remove(pending)
 
     @property
     def has_more(self) -> bool:
@@ -303,12 +313,16 @@ class Pipeline:
         account, _ = self._unjudged.popitem(last=False)
         self._judge_waiting(account, now_s)
 
+    def wake(self, now_s: float) -> None:
+        """The time has come that was asked for with `wake_after`."""
+        self._unjudged.update(dict.fromkeys(self._waiting.due(now_s)))
+
     # --- from the resolver ---
 
     def resolved(self, did: str, identity: Known, asked_s: float, now_s: float) -> None:
         """A DID's document was read, or conclusively is not there.
 
-        Args: asked_s: when the question was asked, Unix seconds.
+        Args: asked_s: when the question was asked.
         """
         account = self._accounts.find(did)
         if account is None:
@@ -353,65 +367,70 @@ class Pipeline:
         if account.failing_s == 0 or not self._may_give_up(did, now_s):
             # Time begins to count when the others get their answers; after an outage, from its end.
             account.failing_s = now_s
-        for queue in list(account.queues.values()):
-            while (
-                queue.events
-                and now_s - max(queue.events[0].received_s, account.failing_s) > self._limits.held_s
-                and self._is_hopeless(account, now_s)
-            ):
-                self._give_up(queue.events[0])
+        self._waiting.expire(account, now_s)
 
-    # --- to and from persist ---
+    # --- from the host, asked ---
 
-    def _forward(self, pending: Pending, verdict: Accept) -> None:
-        account, event, feed = pending.account, pending.event, pending.feed
-        self._position += 1
-        judged = Judged(
-            self._position,
-            feed.shard,
-            self._epoch,
-            event.kind,
-            feed.source.host,
-            feed.generation,
-            event.seq,
-            event.did,
-            base_of(account.state),
-            verdict.after,
-            event.seq_start,
-            event.seq_end,
-            account.recall,
-            int(pending.received_s * 1e6),
-            verdict.marks,
-        )
-        account.state = verdict.after
-        account.in_flight += 1
-        pending.judged = judged
-        self._in_flight[self._position] = pending
-        self.in_flight_bytes += pending.size
-        self._send(judged, event.raw)
+    def told(self, did: str, host: int, told: Told, now_s: float) -> None:
+        """A host was asked how an account is, and has answered, or does not."""
+        self._inquiries.told(did, host, told)
+        account = self._accounts.find(did)
+        if account is not None:
+            self._judge_waiting(account, now_s)
+
+    def _adopt(self, pending: Pending, told: Told, now_s: float) -> None:
+        """Say what the host says of an account, if that is new. Source: S-ACC-09, S-ACC-18.
+
+        No word from the host leaves the status as it is (S-ACC-17), and so does a bare "no".
+        """
+        state = pending.account.state
+        if told.known and (told.active or told.status not in (None, state.status)):
+            self._originate(pending, now_s, active=told.active, status=told.status)
+
+    def _bury(self, pending: Pending, identity: Known, now_s: float) -> None:
+        """A tombstoned DID counts as deleted, and that is said. Source: S-ACC-16, S-ACC-09."""
+        if counts_as_deleted(pending.event.did, identity, pending.account.state):
+            self._originate(pending, now_s, active=False, status="deleted")
+
+    def _originate(
+        self, pending: Pending, now_s: float, *, active: bool, status: str | None
+    ) -> None:
+        """Say ourselves how an event's account is. Whatever is sent later goes out behind it."""
+        account, feed, clock = pending.account, pending.feed, self.clock
+        event = account_event(account.did, active=active, status=status, wall_s=clock.wall_s(now_s))
+        # Not a number of its own: it names the event that made us ask.
+        event.seq = pending.event.seq
+        ours = Pending(event, feed, None, account, now_s)
+        feed.unfinished_bytes += ours.size
+        self.unfinished_bytes += ours.size
+        self.counts.originated["account"] += 1
+        after = account.state._replace(active=active, status=status)
+        self._in_flight.send(ours, Accept(after, _OURS), clock.distance_s)
+
+    # --- from persist ---
 
     def logged(self, positions: list[int], now_s: float) -> None:
         """Persist has these on disk."""
         for position in positions:
-            pending = self._answered(position)
+            pending = self._in_flight.answered(position)
             if pending is not None:
-                self.counts.forwarded[KIND_LABELS[pending.event.kind]] += 1
+                assert pending.judged is not None
+                self.counts.forward(pending.event.kind, pending.judged.marks, pending.waived)
                 self._finish(pending)
                 self._judge_recalled(pending.account, now_s)
 
     def duplicate(self, positions: list[int], now_s: float) -> None:
         """Persist had these on disk already, from before a crash or a resend."""
         for position in positions:
-            pending = self._answered(position)
+            pending = self._in_flight.answered(position)
             if pending is not None:
-                drop = Drop(DropReason.DUPLICATE, "in the log already", pending.event.seq)
-                self._finish_dropped(pending, drop)
+                self._finish_duplicate(pending)
                 self._judge_recalled(pending.account, now_s)
 
     def back(self, returned: list[tuple[int, AccountState]], now_s: float) -> None:
         """These were judged against a state that is not the newest, which comes with them."""
         for position, state in returned:
-            pending = self._answered(position)
+            pending = self._in_flight.answered(position)
             if pending is not None:
                 account = pending.account
                 account.state = state
@@ -420,18 +439,7 @@ class Pipeline:
 
     def unanswered(self) -> list[tuple[Judged, bytes]]:
         """Everything in flight, in order of position: what a restarted persist has to be told."""
-        return [
-            (pending.judged, pending.event.raw)
-            for pending in self._in_flight.values()
-            if pending.judged is not None
-        ]
-
-    def _answered(self, position: int) -> Pending | None:
-        pending = self._in_flight.pop(position, None)
-        if pending is not None:
-            pending.account.in_flight -= 1
-            self.in_flight_bytes -= pending.size
-        return pending
+        return self._in_flight.unanswered()
 
     def _judge_recalled(self, account: Account, now_s: float) -> None:
         """Once nothing of the account is in flight: judge again what came back, then the rest."""
@@ -441,10 +449,23 @@ class Pipeline:
         recalled = sorted(account.recalled, key=_position_of, reverse=True)
         account.recalled = []
         for pending in recalled:
-            self._wait(pending).events.appendleft(pending)
+            if pending.entry is None:
+                # What we said of an outdated state; whether it is still to be said shows anew.
+                self._finish_duplicate(pending)
+            else:
+                self._waiting.put_back(pending, now_s)
         self._judge_waiting(account, now_s)
 
     # --- the end of an event ---
+
+    def _finish_duplicate(self, pending: Pending) -> None:
+        drop = Drop(DropReason.DUPLICATE, "in the log already", pending.event.seq)
+        if pending.entry is None:
+            # Of our own nobody is told: no host sent it.
+            self.counts.dropped[drop.reason] += 1
+            self._finish(pending)
+        else:
+            self._finish_dropped(pending, drop)
 
     def _finish_dropped(self, pending: Pending, drop: Drop) -> None:
         self.drop(pending.feed, drop, pending.event.raw, pending.event)
@@ -454,8 +475,9 @@ class Pipeline:
         feed, size = pending.feed, pending.size
         feed.unfinished_bytes -= size
         self.unfinished_bytes -= size
-        feed.upstream.finish(pending.entry)
-        self._progress(feed)
+        if pending.entry is not None:
+            feed.upstream.finish(pending.entry)
+            self._progress(feed)
 
     def _progress(self, feed: Feed) -> None:
         self.finished += 1

@@ -40,7 +40,7 @@ class Turns:
         *,
         again: Callable[[float], None],
         done: Callable[[], None],
-        unix_s: Callable[[], float],
+        now_s: Callable[[], float],
         spent_s: Callable[[], float],
     ) -> None:
         """Nobody waits yet.
@@ -48,7 +48,7 @@ class Turns:
         Args:
             again: have `take` called after so many seconds; 0: in the loop's next round.
             done: called after each turn; what has been judged may leave.
-            unix_s: the relay's clock. spent_s: a monotone clock to measure turns with.
+            now_s: the relay's steady clock. spent_s: a finer one, to measure turns with.
         """
         self._pipeline = pipeline
         self._limits = limits
@@ -56,7 +56,7 @@ class Turns:
         self._done = done
         self._took_s = float("-inf")
         self._balanced_s = float("-inf")
-        self._unix_s = unix_s
+        self._now_s = now_s
         self._spent_s = spent_s
         self._ready: deque[Subscription] = deque()
         self._paused: set[Subscription] = set()
@@ -82,7 +82,7 @@ class Turns:
     def take(self) -> None:
         """Judge messages until the turn is over."""
         self._scheduled = False
-        now_s = self._unix_s()
+        now_s = self._now_s()
         self._took_s = self._spent_s()
         ends_s = self._took_s + self._limits.turn_s
         ready, pipeline, limits = self._ready, self._pipeline, self._limits

@@ -3,7 +3,7 @@
     host table ─▶ subscriptions ─▶ turns ─▶ pipeline ─▶ outlet ─▶ persist
                                               ▲ │  │
                                               │ ▼  └─▶ ledger ─▶ keeper ─▶ reject table
-                                            resolver
+                                      resolver, status desk
 
 It ends drained: sockets closed first, then what is in flight is waited for, then the cursors are
 told. Any part that ends by itself ends the process, loudly.
@@ -26,10 +26,11 @@ import zmq
 
 from common.envelope import HostCursor, HostObservation, Judged
 from common.event import Event
+from common.steady import distance_s, steady_s
 from common.verdict import Drop, Level
 from ingest import metrics
 from ingest.account import Feed
-from ingest.config import Limits, ResolverLimits
+from ingest.config import Limits, ResolverLimits, StatusLimits
 from ingest.fetch import Fetcher, FetchError
 from ingest.hosts import HostRow, Table, ours, seed
 from ingest.judge import Source
@@ -41,6 +42,8 @@ from ingest.reject_table import Keeper
 from ingest.reject_table import Table as Rejects
 from ingest.rejects import Ledger
 from ingest.resolver import Resolver
+from ingest.status import StatusDesk
+from ingest.store import Store
 from ingest.subscription import Subscription
 from ingest.target import Target
 from ingest.turns import Turns
@@ -75,6 +78,8 @@ class Worker:
         account_limit: int = 100,
         limits: Limits | None = None,
         resolver_limits: ResolverLimits | None = None,
+        status_limits: StatusLimits | None = None,
+        documents_url: Callable[[], str] | None = None,
         tls: ssl.SSLContext | None = None,
         ready: Callable[[], None] = lambda: None,
     ) -> None:
@@ -84,6 +89,8 @@ class Worker:
             member, processes: number of this process, and of all.
             endpoint: where persist takes batches. table: of the hosts; closed at the end.
             rejects: where dropped messages are kept; closed at the end.
+            documents_url: of the database that keeps documents, asked when it is needed; None: nothing
+                is kept.
             ready: called when everything is open.
         """
         self._member = member
@@ -97,6 +104,8 @@ class Worker:
         self._account_limit = account_limit
         self._limits = limits or Limits()
         self._resolver_limits = resolver_limits or ResolverLimits()
+        self._status_limits = status_limits or StatusLimits()
+        self._documents_url = documents_url
         self._tls = tls or ssl.create_default_context()
         self._ready = ready
         self._random = Random()
@@ -122,8 +131,10 @@ class Worker:
                     self._limits,
                     epoch=int(time.time() * 1000),
                     ask=self._ask,
+                    ask_status=self._ask_status,
                     send=self._send,
                     may_give_up=self._may_give_up,
+                    wake_after=self._wake_after,
                     on_drop=self._dropped,
                 )
                 self._resolver = Resolver(
@@ -134,6 +145,14 @@ class Worker:
                     on_resolved=self.pipeline.resolved,
                     on_unresolved=self.pipeline.unresolved,
                     still_wanted=self.pipeline.still_wanted,
+                    on_remembered=self.pipeline.remembered,
+                    after=self._room,
+                )
+                self._statuses = StatusDesk(
+                    fetcher,
+                    self._status_limits,
+                    target_of=self._target_of,
+                    on_told=self.pipeline.told,
                     after=self._room,
                 )
                 self.turns = Turns(
@@ -141,7 +160,7 @@ class Worker:
                     self._limits,
                     again=self._take_soon,
                     done=self._turn_done,
-                    unix_s=time.time,
+                    now_s=steady_s,
                     spent_s=time.perf_counter,
                 )
                 self.outlet = Outlet(
@@ -153,17 +172,41 @@ class Worker:
                     pipeline=self.pipeline,
                     on_reply=self._room,
                 )
+                self._open_store()
                 try:
                     await self._work(fetcher, stopping)
                 finally:
                     self.outlet.close()
+                    if self._store is not None:
+                        await self._store.close()
         finally:
             context.term()
+
+    def _open_store(self) -> None:
+        self._store: Store | None = None
+        if self._documents_url is not None:
+            name = f"ingest-{self._member:02d} documents"
+            self._store = Store(self._documents_url, name, self._resolver.found)
+            self._resolver.store = self._store
 
     # The parts know each other only through these, as each is made when others are not yet.
 
     def _ask(self, did: str, host: int, delay_s: float, need: Need) -> None:
         self._resolver.ask(did, host, delay_s, need)
+
+    def _ask_status(self, did: str, host: int) -> None:
+        self._statuses.ask(did, host)
+
+    def _target_of(self, host: int) -> Target | None:
+        subscription = self.subscriptions.get(host)
+        return None if subscription is None else subscription.target
+
+    def _wake_after(self, after_s: float) -> None:
+        self._loop.call_later(after_s, self._wake)
+
+    def _wake(self) -> None:
+        self.pipeline.wake(steady_s())
+        self._room()
 
     def _send(self, judged: Judged, frame: bytes) -> None:
         self._watch.note(judged)
@@ -190,6 +233,7 @@ class Worker:
             self._group = group
             tasks = [
                 group.create_task(self._resolver.run(), name="resolver"),
+                group.create_task(self._statuses.run(), name="statuses"),
                 group.create_task(self._beat(), name="beat"),
                 group.create_task(self._keeper.run(), name="rejects"),
                 group.create_task(self._follow_hosts(fetcher), name="hosts"),
@@ -344,9 +388,21 @@ class Worker:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self._limits.beat_s)
+            self._look_at_clock()
             self.outlet.beat(self._cursors(), self._observations())
             self.turns.balance()
             self._report()
+
+    def _look_at_clock(self) -> None:
+        """Take note of a clock that was set, and tell when it is believed wrong."""
+        clock = self.pipeline.clock
+        clock.set(distance_s())
+        was_suspect = clock.suspect
+        if clock.is_suspect(steady_s()) is not was_suspect:
+            _log.warning(
+                "our clock is wrong: most hosts are ahead of it" if clock.suspect
+                else "our clock agrees with the hosts again"
+            )  # fmt: skip
 
     def _cursors(self) -> list[HostCursor]:
         if not self.outlet.connected:
@@ -371,14 +427,22 @@ class Worker:
         counts = self.pipeline.counts
         for counted, labelled in (
             (counts.received, metrics.received),
+            (counts.originated, metrics.originated),
             (counts.forwarded, metrics.forwarded),
         ):
             for kind, count in counted.items():
                 labelled[kind].inc(count)
             counted.clear()
-        for reason, count in counts.dropped.items():
-            metrics.dropped[reason].inc(count)
-        counts.dropped.clear()
+        for reasons, by_reason in (
+            (counts.dropped, metrics.dropped),
+            (counts.waived, metrics.waived),
+        ):
+            for reason, count in reasons.items():
+                by_reason[reason].inc(count)
+            reasons.clear()
+        metrics.DISCONTINUOUS.inc(counts.discontinuous)
+        counts.discontinuous = 0
+        metrics.CLOCK_SUSPECT.set(self.pipeline.clock.suspect)
         ledger = self.ledger.counts
         for fate, counter in metrics.rejects.items():
             counter.inc(getattr(ledger, fate))

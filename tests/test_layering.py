@@ -45,7 +45,7 @@ EDGES: Final = {
     },
     "ingest": {
         "connection.py", "fetch.py", "hosts.py", "lanes.py", "outlet.py", "reject_table.py",
-        "resolver.py", "store.py", "subscription.py", "worker.py",
+        "resolver.py", "status.py", "store.py", "subscription.py", "worker.py",
     },
     "persist": {
         "__main__.py", "disk.py", "inlet.py", "outlet.py", "segment_log.py", "store.py",

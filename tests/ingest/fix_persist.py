@@ -21,6 +21,7 @@ from common.envelope import (
     HostCursor,
     HostObservation,
     Judged,
+    Mark,
     Reply,
     base_of,
     decode_batch,
@@ -54,7 +55,7 @@ class FakePersist:
         self.log_epoch = 1
         self._held: list[tuple[bytes, Reply]] = []
         self._recalls: dict[str, int] = {}
-        self._seen: set[tuple[int, int, int]] = set()
+        self._seen: set[tuple[object, ...]] = set()
         self._socket: LoopSocket | None = None
 
     async def __aenter__(self) -> Self:
@@ -126,7 +127,9 @@ class FakePersist:
             self._reply(peer, reply)
 
     def _judge(self, judged: Judged, frame: bytes, reply: Reply) -> None:
-        origin = (judged.host, judged.generation, judged.upstream_seq)
+        origin: tuple[object, ...] = (judged.host, judged.generation, judged.upstream_seq)
+        if judged.marks & Mark.OURS:
+            origin = ("ours", judged.host, judged.epoch, judged.position)
         if origin in self._seen:
             self.duplicates += 1
             reply.duplicate.append(judged.position)

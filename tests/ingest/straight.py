@@ -18,17 +18,13 @@ from ingest.config import Limits
 from ingest.did_document import NotFound, parse_document
 from ingest.judge import Source as Speaker
 from ingest.pipeline import Pipeline
-from tests.simnet import repo
 from tests.simnet.account import Account, plc_did
 from tests.simnet.clock import Clock
-from tests.simnet.drisl import cid_of
 from tests.simnet.events import Event
 from tests.simnet.keys import Curve
-from tests.simnet.source import Source, world
+from tests.simnet.source import Source
 
 HOST: Final = Speaker(1, "pds.example.com")
-PAST: Final = 40
-"""How many records beside the world an account holds."""
 STEP_S: Final = 60.0
 """How far the clock is turned at each event: nothing is ever said too often."""
 
@@ -37,16 +33,9 @@ def worldly(name: str, curve: Curve = Curve.K256) -> Source:
     """An account whose tree holds the world and a little more, and all that a liar needs."""
     clock, rng = Clock(), random.Random(name)
     account = Account(plc_did(name), "liar.test", curve, clock, name, 0)
-    settle(account, rng, clock)
-    return Source(account, rng, clock)
-
-
-def settle(account: Account, rng: random.Random, clock: Clock) -> None:
-    """Give an account the world as its past."""
-    others = [f"app.bsky.feed.like/{rng.randrange(10**9)}".encode() for _ in range(PAST)]
-    items = [*world().items(), *((key, cid_of(key)) for key in others)]
-    rev = Source(account, rng, clock).rev()
-    account.repo = repo.filled_repo(account.did, items, rev, account.key)
+    source = Source(account, rng, clock)
+    source.settle()
+    return source
 
 
 class Straight:

@@ -9,7 +9,7 @@ from typing import Any
 
 from coincurve import PrivateKey
 
-from common.envelope import NEVER_SEEN, AccountState, HostCursor, Judged, base_of
+from common.envelope import NEVER_SEEN, AccountState, HostCursor, Judged, Kind, base_of
 from common.event import Event
 from common.frame import ACCOUNT_HEADER, IDENTITY_HEADER
 from common.syntax import tid_text
@@ -18,15 +18,19 @@ from ingest.account import Feed
 from ingest.backoff import Backoff
 from ingest.config import EVENT_BYTES, Limits
 from ingest.did_document import Identity, NotFound
+from ingest.inquiry import Told
 from ingest.judge import Source
 from ingest.pipeline import JUDGED_AT_ONCE, Pipeline, cursor_of
 from ingest.questions import Need
+from ingest.rates import Rate
 from ingest.signature import K256Key
 from tests.common.commits import NODE, RECORD, TIME, car, cid, commit_block, encode, frame, link
 
 KEY = PrivateKey(b"\x07" * 32)
 PDS = Source(1, "pds.example.com")
 NEW_PDS = Source(2, "new.example.com")
+
+NO_RATES = dict.fromkeys(Kind, Rate(burst=1, every_s=0.0))
 
 
 def did_of(number: int) -> str:
@@ -55,6 +59,8 @@ class Story:
         self.now_s = 1_784_000_000.0
         self.asked: list[tuple[str, float]] = []
         self.needs: list[Need] = []
+        self.asked_status: list[tuple[str, int]] = []
+        self.alarms: list[float] = []
         self.sent: list[tuple[Judged, bytes]] = []
         self.drops: list[tuple[str, DropReason, int]] = []
         self.dropped_bytes: list[bytes] = []
@@ -64,8 +70,10 @@ class Story:
             replace(Limits(), **changed),
             epoch=9,
             ask=self._ask,
+            ask_status=lambda did, host: self.asked_status.append((did, host)),
             send=lambda judged, raw: self.sent.append((judged, raw)),
             may_give_up=lambda _did, _now_s: self.hopeless,
+            wake_after=self.alarms.append,
             on_drop=self._dropped,
         )
 
@@ -89,6 +97,20 @@ class Story:
         self.now_s += 0.001
         found = Identity(did, K256Key(key.public_key.format()), host)
         self.pipeline.resolved(did, found, self.now_s, self.now_s)
+
+    def tell(
+        self,
+        did: str = did_of(0),
+        host: int = PDS.host,
+        *,
+        active: bool,
+        status: str | None = None,
+        known: bool = True,
+    ) -> None:
+        """Answer the question that was asked longest ago of this host about this account."""
+        self.asked_status.remove((did, host))
+        self.now_s += 0.001
+        self.pipeline.told(did, host, Told(known, active, status, self.now_s), self.now_s)
 
     def seqs(self) -> list[int]:
         return [judged.upstream_seq for judged, _raw in self.sent]
@@ -258,7 +280,7 @@ def test_an_identity_event_waits_for_a_look_at_the_document() -> None:
 
 
 def test_thousands_that_waited_are_judged_in_turns_and_nothing_overtakes_them() -> None:
-    story = Story()
+    story = Story(account_rates=NO_RATES)
     story.take(*(identity(n) for n in range(1, 301)))
     story.resolve()
     assert len(story.sent) == JUDGED_AT_ONCE
@@ -539,7 +561,10 @@ def test_an_account_that_becomes_inactive_stops_its_commits() -> None:
     story = Story()
     story.take(commit(1, 1), account(2, active=False, status="takendown"), commit(3, 2))
     story.resolve()
+    assert story.asked_status == [(did_of(0), PDS.host)]
     story.take(account(4), commit(5, 3))
+    assert story.reasons() == []
+    story.tell(active=False, status="takendown")
     assert story.seqs() == [1, 2, 4, 5]
     assert story.reasons() == [DropReason.ACCOUNT_INACTIVE]
 

@@ -79,7 +79,7 @@ class Story:
             LIMITS,
             again=self.again.append,
             done=self._done,
-            unix_s=lambda: 1000.0,
+            now_s=lambda: 1000.0,
             spent_s=lambda: self.spent_s,
         )
 
