@@ -23,35 +23,23 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from common.envelope import AccountState, HostCursor, Judged, Kind, Mark
+from common.envelope import AccountState, HostCursor, Judged
 from common.event import Event, Info, StreamError, decode
 from common.verdict import Drop, DropReason
 from ingest.account import Account, Accounts, Cause, Feed, Pending
 from ingest.clock import Clock
 from ingest.config import Limits
 from ingest.counts import KIND_LABELS, Counts
-from ingest.did_document import NotFound
 from ingest.in_flight import InFlight
-from ingest.inquiry import Inquiries, Told
-from ingest.judge import (
-    Accept,
-    Known,
-    NeedFreshIdentity,
-    NeedStatus,
-    Verdict,
-    counts_as_deleted,
-    judge,
-    judge_early,
-)
-from ingest.originated import account_event
+from ingest.inquiry import Told
+from ingest.judge import Known
 from ingest.questions import Need
-from ingest.rates import Buckets, EventRates
+from ingest.settling import Settling
 from ingest.waiting import Waiting
 
 JUDGED_AT_ONCE: Final = 64
 """Events of one account that are judged in a row once they may be: thousands may have waited."""
 _UNKNOWN: Final = (DropReason.UNKNOWN_OP, DropReason.UNKNOWN_TYPE)
-_OURS: Final = int(Mark.OURS)
 
 
 class Pipeline:
@@ -85,24 +73,30 @@ class Pipeline:
                 event if it was legible, and the message's bytes, empty where they were not kept.
         """
         self._limits = limits
-        self._ask = ask
         self._may_give_up = may_give_up
         self._on_drop = on_drop
         self._accounts = Accounts(limits.accounts)
         self._waiting = Waiting(
             limits, may_give_up=may_give_up, give_up=self._given_up, wake_after=wake_after
         )
-        self._inquiries = Inquiries(ask_status, limits.status_again_s)
-        self._rates = EventRates(limits.account_rates, limits.host_rates)
-        self._refreshes = Buckets(limits.refresh_rate)
+        self.counts = Counts()
         self.clock = Clock()
         self._in_flight = InFlight(epoch, send)
+        self._settling = Settling(
+            limits,
+            self.counts,
+            self.clock,
+            self._in_flight,
+            ask=ask,
+            ask_status=ask_status,
+            began=self._began,
+            dropped=self._finish_dropped,
+        )
         self._unjudged: OrderedDict[Account, None] = OrderedDict()
         """Accounts with events that need not wait any longer."""
         self.unfinished_bytes = 0
         self.finished = 0
         """Events that came to an end, ever: what a socket that waits for room looks at."""
-        self.counts = Counts()
 
     @property
     def held(self) -> int:
@@ -142,12 +136,11 @@ class Pipeline:
                 return None
             account = self._accounts.get(decoded.did)
             pending = Pending(decoded, feed, entry, account, now_s)
-            feed.unfinished_bytes += pending.size
-            self.unfinished_bytes += pending.size
+            self._began(pending)
             if feed.source.host in account.queues:
                 self._waiting.put(pending, None, now_s)
                 return None
-            cause = Cause.TURN if account.recalled else self._settle(pending, now_s)
+            cause = Cause.TURN if account.recalled else self._settling.settle(pending, now_s)
             if cause is not None:
                 self._waiting.put(pending, cause, now_s)
             return None
@@ -165,6 +158,10 @@ class Pipeline:
         counts.received["error"] += 1
         return decoded
 
+    def _began(self, pending: Pending) -> None:
+        pending.feed.unfinished_bytes += pending.size
+        self.unfinished_bytes += pending.size
+
     def drop(self, feed: Feed, drop: Drop, raw: bytes = b"", event: Event | None = None) -> None:
         """Count a message that goes no further. See `on_drop`."""
         self.counts.dropped[drop.reason] += 1
@@ -180,105 +177,12 @@ class Pipeline:
             self._progress(feed)
         self.drop(feed, drop, raw)
 
-    # --- judging ---
-
-    def _settle(self, pending: Pending, now_s: float) -> Cause | None:
-        """Judge an event → None when it has left; else what it waits for, which is under way."""
-        account, event, host = pending.account, pending.event, pending.feed.source.host
-        if event.kind is not Kind.COMMIT:
-            # S-SYN-10, S-IDE-09, S-ACC-19. Asked once, however often it is judged.
-            if not pending.due_s:
-                pending.due_s = self._rates.take(event.kind, event.did, host, now_s)
-            if pending.due_s > now_s:
-                return Cause.RATE
-        identity = account.identity
-        if identity is None:
-            early = judge_early(event, account.state, self.clock.wall_s(now_s))
-            if early is not None:
-                return self._dropped(pending, early, now_s)
-            # What was kept from before this event is no use where the event says that it changed.
-            need = Need.NEWER if event.kind is Kind.IDENTITY else Need.FIRST
-            return self._look_up(pending, now_s, need)
-        fresh = account.asked_s >= pending.received_s
-        if event.kind is Kind.IDENTITY and not fresh:
-            return self._look_up(pending, now_s, Need.NEWER)
-        verdict = self._judge(pending, identity, now_s, fresh=fresh, asked=False)
-        if type(verdict) is NeedStatus:
-            told = self._inquiries.answer(event.did, host, pending.received_s)
-            if told is None:
-                self._inquiries.ask(event.did, host)
-                return Cause.STATUS
-            self._adopt(pending, told, now_s)
-            verdict = self._judge(pending, identity, now_s, fresh=fresh, asked=True)
-        cause = None
-        if type(verdict) is Accept:
-            if event.rev is not None:
-                self.clock.is_not_ahead(host, event.rev, now_s)
-            self._in_flight.send(pending, verdict, self.clock.distance_s)
-        elif type(verdict) is NeedFreshIdentity:
-            return self._look_up(pending, now_s, Need.NEWER)
-        else:
-            assert type(verdict) is Drop
-            cause = self._dropped(pending, verdict, now_s)
-        if type(identity) is NotFound and fresh:
-            self._bury(pending, identity, now_s)
-        if now_s - max(account.asked_s, account.tried_s) > self._limits.stale_s:
-            # It goes on being used until the newer one is there.
-            self._look_up(pending, now_s, Need.REFRESH)
-        return cause
-
-    def _judge(
-        self, pending: Pending, identity: Known, now_s: float, *, fresh: bool, asked: bool
-    ) -> Verdict:
-        return judge(
-            pending.event,
-            identity,
-            pending.account.state,
-            pending.feed.source,
-            now_s=self.clock.wall_s(now_s),
-            fresh=fresh,
-            asked=asked,
-            checked=self.counts.checked,
-        )
-
-    def _dropped(self, pending: Pending, drop: Drop, now_s: float) -> Cause | None:
-        """An event is to be dropped; but one from the future only if that is its host's fault."""
-        if drop.reason is DropReason.REV_IN_FUTURE and self.clock.bears(
-            pending.feed.source.host, now_s, self._limits.grace_s
-        ):
-            return Cause.CLOCK
-        self._finish_dropped(pending, drop)
-        return None
-
-    def _look_up(self, pending: Pending, now_s: float, need: Need) -> Cause:
-        """Ask for the document of an event's account, not too soon after the last time.
-
-        What needs the answer waits for it: dropping it instead would let a stranger's events
-        use up the look-ups that the account's own need.
-        """
-        account, host = pending.account, pending.feed.source.host
-        if host in account.asking and need >= account.need:
-            return Cause.DOCUMENT
-        delay_s = 0.0
-        if not account.asking:
-            account.need = need
-            begin_s = max(now_s, account.tried_s + self._limits.refresh_s)
-            if need is Need.NEWER:
-                begin_s = max(begin_s, self._refreshes.take(host, now_s))
-            delay_s = begin_s - now_s
-            account.tried_s = begin_s
-        account.need = min(need, account.need)
-        # Another host may have asked, but it waits in its own line, which may be long.
-        if host not in account.asking:
-            account.asking += (host,)
-        self._ask(account.did, host, delay_s, need)
-        return Cause.DOCUMENT
+    # --- waiting ---
 
     def _given_up(self, pending: Pending, drop: Drop) -> None:
         """An event has waited too long, or too many do."""
-        if drop.reason is DropReason.RATE_LIMITED and pending.due_s:
-            event = pending.event
-            self._rates.give_back(event.kind, event.did, pending.feed.source.host)
+        if drop.reason is DropReason.RATE_LIMITED:
+            self._settling.given_up(pending)
         if drop.reason is not DropReason.IDENTITY_UNRESOLVED:
             # Who stood behind it may not need what it waited for.
             self._unjudged[pending.account] = None
@@ -297,7 +201,7 @@ class Pipeline:
                     return
                 left -= 1
                 pending = queue.events[0]
-                cause = self._settle(pending, now_s)
+                cause = self._settling.settle(pending, now_s)
                 if cause is not None:
                     self._waiting.waits_for(queue, cause, now_s)
                     break
@@ -357,6 +261,7 @@ class Pipeline:
                 # A refresh that failed is due again soon, not after another whole age.
                 account.tried_s -= self._limits.stale_s - self._limits.stale_again_s
             account.asking = ()
+            account.failing_s = 0.0
         return bool(account.asking)
 
     def unresolved(self, did: str, now_s: float) -> None:
@@ -373,39 +278,10 @@ class Pipeline:
 
     def told(self, did: str, host: int, told: Told, now_s: float) -> None:
         """A host was asked how an account is, and has answered, or does not."""
-        self._inquiries.told(did, host, told)
+        self._settling.told(did, host, told)
         account = self._accounts.find(did)
         if account is not None:
             self._judge_waiting(account, now_s)
-
-    def _adopt(self, pending: Pending, told: Told, now_s: float) -> None:
-        """Say what the host says of an account, if that is new. Source: S-ACC-09, S-ACC-18.
-
-        No word from the host leaves the status as it is (S-ACC-17), and so does a bare "no".
-        """
-        state = pending.account.state
-        if told.known and (told.active or told.status not in (None, state.status)):
-            self._originate(pending, now_s, active=told.active, status=told.status)
-
-    def _bury(self, pending: Pending, identity: Known, now_s: float) -> None:
-        """A tombstoned DID counts as deleted, and that is said. Source: S-ACC-16, S-ACC-09."""
-        if counts_as_deleted(pending.event.did, identity, pending.account.state):
-            self._originate(pending, now_s, active=False, status="deleted")
-
-    def _originate(
-        self, pending: Pending, now_s: float, *, active: bool, status: str | None
-    ) -> None:
-        """Say ourselves how an event's account is. Whatever is sent later goes out behind it."""
-        account, feed, clock = pending.account, pending.feed, self.clock
-        event = account_event(account.did, active=active, status=status, wall_s=clock.wall_s(now_s))
-        # Not a number of its own: it names the event that made us ask.
-        event.seq = pending.event.seq
-        ours = Pending(event, feed, None, account, now_s)
-        feed.unfinished_bytes += ours.size
-        self.unfinished_bytes += ours.size
-        self.counts.originated["account"] += 1
-        after = account.state._replace(active=active, status=status)
-        self._in_flight.send(ours, Accept(after, _OURS), clock.distance_s)
 
     # --- from persist ---
 
