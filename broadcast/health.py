@@ -2,7 +2,8 @@
 
 Health is a statement about delivery: it needs persist to be heard from, and this member's head to
 keep up with the log's. An open port says nothing, and neither does a network without events:
-persist beats when nothing happens.
+persist beats when nothing happens. While our clock is doubted events of most hosts are held back,
+so then it is not delivery either.
 
 This module has no clock; all times are handed in.
 """
@@ -10,8 +11,27 @@ This module has no clock; all times are handed in.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
 
 from broadcast.config import BEHIND_S, SILENCE_S
+
+
+class Reason(StrEnum):
+    """Why this member is not healthy, for programs; the message beside it is for people."""
+
+    ENDING = "ending"
+    NO_LOG = "no_log"
+    SILENT = "silent"
+    BEHIND = "behind"
+    CLOCK = "clock"
+
+
+class Unhealthy(NamedTuple):
+    """Why nothing can be delivered, or not everything."""
+
+    reason: Reason
+    message: str
 
 
 @dataclass(slots=True)
@@ -20,25 +40,30 @@ class Pulse:
 
     opened: the log can be read. heard_s: when a chunk or beat of the newest writer last came.
     level_s: when this member's head was last at the log's durable head.
+    clock_suspect: persist said last that an ingest process believes our clock wrong.
     """
 
     opened: bool = False
     heard_s: float | None = None
     level_s: float | None = None
     draining: bool = False
+    clock_suspect: bool = False
 
 
-def why_unhealthy(pulse: Pulse, now_s: float) -> str | None:
+def why_unhealthy(pulse: Pulse, now_s: float) -> Unhealthy | None:
     """Why nothing can be delivered; None when it can."""
     if pulse.draining:
-        return "this member is ending"
+        return Unhealthy(Reason.ENDING, "this member is ending")
     if not pulse.opened:
-        return "the log is not there yet"
+        return Unhealthy(Reason.NO_LOG, "the log is not there yet")
     if pulse.heard_s is None:
-        return "nothing has come from persist yet"
+        return Unhealthy(Reason.SILENT, "nothing has come from persist yet")
     silent_s = now_s - pulse.heard_s
     if silent_s > SILENCE_S:
-        return f"nothing has come from persist for {silent_s:.0f} s"
+        return Unhealthy(Reason.SILENT, f"nothing has come from persist for {silent_s:.0f} s")
     if pulse.level_s is None or now_s - pulse.level_s > BEHIND_S:
-        return "this member is behind the log"
+        return Unhealthy(Reason.BEHIND, "this member is behind the log")
+    if pulse.clock_suspect:
+        message = "most hosts write revs from the future: is the clock of this machine right?"
+        return Unhealthy(Reason.CLOCK, message)
     return None

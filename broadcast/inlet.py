@@ -19,7 +19,7 @@ from broadcast import metrics
 from broadcast.chain import Chain, Link
 from broadcast.health import Pulse
 from broadcast.playback import Playback
-from common.chunk import Chunk, ChunkError, ChunkKind, decode_chunk
+from common.chunk import CLOCK_SUSPECT, Chunk, ChunkError, ChunkKind, decode_chunk
 
 FILL_BYTES: Final = 512 * 1024
 """One read from the log while a gap is filled, in bytes."""
@@ -75,6 +75,7 @@ class Inlet:
             return
         if chunk.epoch >= self._chain.epoch:
             self._pulse.heard_s = self._loop.time()
+            self._pulse.clock_suspect = bool(chunk.flags & CLOCK_SUSPECT)
         if self._filling is None:
             self._try(chunk)
             return

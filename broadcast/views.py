@@ -112,7 +112,10 @@ class Views:
         why = why_unhealthy(self._pulse, asyncio.get_running_loop().time())
         if why is None:
             return _json({"status": "ok", "version": VERSION})
-        body = {"status": "error", "error": "Unhealthy", "message": why, "version": VERSION}
+        body = {
+            "status": "error", "error": "Unhealthy", "reason": why.reason, "message": why.message,
+            "version": VERSION,
+        }  # fmt: skip
         return _json(body, 503, {"Retry-After": "5"})
 
     async def _list_hosts(self, query: Query, _request: Request) -> Response:

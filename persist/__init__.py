@@ -2,7 +2,7 @@
 
     ingest ─▶ inlet ─▶ sequencer ─────────▶ segment_log ─▶ outlet ─▶ broadcast
       ▲                 account              (disk)    └─▶ inlet: replies to ingest
-      │                 duplicates · recall             └─▶ view ─▶ store ─▶ PostgreSQL
+      │                 duplicates · recall · tally     └─▶ view ─▶ store ─▶ PostgreSQL
       └────────────────────────────────────────────────────────┘
 
 Promises

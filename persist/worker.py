@@ -21,6 +21,7 @@ from typing import Final
 
 import zmq
 
+from common.chunk import CLOCK_SUSPECT
 from common.database import ensure_schema, wait_for_database
 from common.envelope import Batch, Kind, UnknownVersion
 from common.process import Fault
@@ -38,6 +39,7 @@ from persist.segment_log import SegmentLog
 from persist.sequencer import Group, Sequencer
 from persist.store import Store
 from persist.store_thread import Failed, Flushed, Found, Lookup, StoreThread
+from persist.suspicion import Suspicions
 from persist.tally import Tallies
 from persist.view import View
 
@@ -64,6 +66,8 @@ class Worker:
         self._accounts = Accounts()
         self._recalls = Recalls()
         self._tallies = Tallies()
+        self._suspicions = Suspicions()
+        self._flags = 0
         self._log = SegmentLog(config.log_dir, disk=disk)
         self._max_bytes = 0
         self._open = contextlib.ExitStack()
@@ -184,6 +188,9 @@ class Worker:
         elif group.replies:
             # Nothing in it waits for the disk.
             self._answer(self._sequencer.cut())
+        if not self._sequencer.group.rows and self._flags != self._flags_at(now_s):
+            # Said at once; a group that is on its way says it too.
+            self._write(Group())
         if now_s >= self._tick_due_s:
             self._tick(now_s)
 
@@ -200,17 +207,18 @@ class Worker:
             if not self._sequencer.admit(route, batch):
                 self._metrics.refused_batches.inc()
                 continue
-            self._hear(batch)
+            self._hear(batch, time.monotonic())
             self._commit_when_full(self._sequencer.take(route, batch))
         self._look_up()
 
-    def _hear(self, batch: Batch) -> None:
+    def _hear(self, batch: Batch, now_s: float) -> None:
         for cursor in batch.cursors:
             self._view.say_done(cursor)
         for seen in batch.observations:
             self._view.observe(seen)
+        self._suspicions.hear(batch.member, now_s, suspect=batch.clock_suspect)
         if batch.events:
-            self._heard_s = time.monotonic()
+            self._heard_s = now_s
 
     def _commit_when_full(self, steps: Iterator[None]) -> None:
         for _ in steps:
@@ -256,8 +264,11 @@ class Worker:
         began_s = time.perf_counter()
         # Times in the log do not go back, whatever the clock does: they are searched.
         self._last_us = max(self._last_us, time.time_ns() // 1000)
+        flags = self._flags_at(time.monotonic())
+        if flags != self._flags:
+            log.warning("our clock is %s", "doubted by ingest" if flags else "believed again")
         try:
-            chunk = self._log.append(group.rows, group.frames, self._last_us)
+            chunk = self._log.append(group.rows, group.frames, self._last_us, flags)
             # Order: flushed and announced first …
             self._log.wait(chunk.next_seq - 1)
         except OSError as error:
@@ -268,6 +279,7 @@ class Worker:
         metrics.fsync_s.observe(time.perf_counter() - began_s)
         # … then published; replies are the caller's, after this.
         self._outlet.publish(chunk)
+        self._flags = flags
         self._beat_due_s = time.monotonic() + self._config.beat_s
         if chunk.count:
             metrics.group_events.observe(chunk.count)
@@ -277,6 +289,10 @@ class Worker:
             for kind, count in enumerate(group.kinds):
                 if count:
                     metrics.logged[Kind(kind)].inc(count)
+
+    def _flags_at(self, now_s: float) -> int:
+        """The flags of a chunk that is written now."""
+        return CLOCK_SUSPECT if self._suspicions.any(now_s) else 0
 
     def _answer(self, group: Group) -> None:
         epoch, durable_seq = self._log.epoch, self._log.durable_seq

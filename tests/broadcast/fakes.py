@@ -63,6 +63,8 @@ class FakeLog:
         self.chunks: list[Chunk] = []
         self.next_seq = self.oldest_seq = first_seq
         self.crc = 0
+        self.flags = 0
+        """Of the chunks that are written from now on."""
         self.hidden: int | None = None
         """As long as it is set, readers see this as the durable seq."""
         self.reads: list[int] = []
@@ -116,7 +118,9 @@ class FakeLog:
 
     def _add(self, kind: ChunkKind, rows: list[Row], frames: bytes) -> Chunk:
         now_us = int(time.time() * 1e6)
-        chunk = encode_chunk(kind, self.epoch, self.next_seq, self.crc, now_us, rows, frames)
+        chunk = encode_chunk(
+            kind, self.epoch, self.next_seq, self.crc, now_us, rows, frames, self.flags
+        )
         self.crc = chunk.crc
         self.next_seq = chunk.next_seq
         if chunk.count:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broadcast.health import Pulse, why_unhealthy
+from broadcast.health import Pulse, Reason, Unhealthy, why_unhealthy
 
 NOW_S = 1000.0
 WELL = {"opened": True, "heard_s": NOW_S - 1, "level_s": NOW_S - 1}
@@ -14,19 +14,46 @@ WELL = {"opened": True, "heard_s": NOW_S - 1, "level_s": NOW_S - 1}
     ("change", "why"),
     [
         pytest.param({}, None, id="heard from and level is healthy"),
-        pytest.param({"opened": False}, "the log is not there yet", id="no log"),
-        pytest.param({"heard_s": None}, "nothing has come from persist yet", id="never heard"),
+        pytest.param({"opened": False}, (Reason.NO_LOG, "the log is not there yet"), id="no log"),
         pytest.param(
-            {"heard_s": NOW_S - 6}, "nothing has come from persist for 6 s", id="silent persist"
+            {"heard_s": None},
+            (Reason.SILENT, "nothing has come from persist yet"),
+            id="never heard",
+        ),
+        pytest.param(
+            {"heard_s": NOW_S - 6},
+            (Reason.SILENT, "nothing has come from persist for 6 s"),
+            id="silent persist",
         ),
         pytest.param({"heard_s": NOW_S - 4.9}, None, id="a beat or two may be late"),
-        pytest.param({"level_s": NOW_S - 11}, "this member is behind the log", id="behind"),
-        pytest.param({"level_s": None}, "this member is behind the log", id="never level"),
-        pytest.param({"draining": True}, "this member is ending", id="ending"),
+        pytest.param(
+            {"level_s": NOW_S - 11}, (Reason.BEHIND, "this member is behind the log"), id="behind"
+        ),
+        pytest.param(
+            {"level_s": None}, (Reason.BEHIND, "this member is behind the log"), id="never level"
+        ),
+        pytest.param({"draining": True}, (Reason.ENDING, "this member is ending"), id="ending"),
+        pytest.param(
+            {"clock_suspect": True},
+            (
+                Reason.CLOCK,
+                "most hosts write revs from the future: is the clock of this machine right?",
+            ),
+            id="a clock that is doubted",
+        ),
+        pytest.param(
+            {"clock_suspect": True, "heard_s": NOW_S - 6},
+            (Reason.SILENT, "nothing has come from persist for 6 s"),
+            id="what persist said before it fell silent does not count",
+        ),
     ],
 )
 def test_health_tells_whether_events_are_delivered(
-    change: dict[str, bool | float | None], why: str | None
+    change: dict[str, bool | float | None], why: tuple[Reason, str] | None
 ) -> None:
     pulse = Pulse(**{**WELL, **change})  # type: ignore[arg-type]
-    assert why_unhealthy(pulse, NOW_S) == why
+    assert why_unhealthy(pulse, NOW_S) == (why and Unhealthy(*why))
+
+
+def test_the_words_for_programs_never_change() -> None:
+    assert {str(reason) for reason in Reason} == {"ending", "no_log", "silent", "behind", "clock"}

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from broadcast.chain import Broken
+from common.chunk import CLOCK_SUSPECT, ChunkKind, encode_chunk
 from tests.broadcast.fakes import FakeLog, member_of, seq_of, seqs, until, with_limits
 from tests.fix_loop import LoopRun
 
@@ -183,7 +184,7 @@ def test_a_member_that_ends_takes_no_new_streams(loop_run: LoopRun, tmp_path: Pa
             with pytest.raises(InvalidStatus) as refused:
                 await member.stream()
             assert refused.value.response.status_code == 503
-            assert (await fetch(member.port, "/_health"))[1]["message"] == "this member is ending"
+            assert (await fetch(member.port, "/_health"))[1]["reason"] == "ending"
 
     loop_run(story())
 
@@ -270,6 +271,30 @@ def test_health_is_ok_while_persist_is_heard(loop_run: LoopRun, tmp_path: Path) 
                     assert (status, body["status"]) == (200, "ok")
             member.worker.pulse.heard_s -= 6  # type: ignore[operator]
             assert (await fetch(member.port, "/_health"))[0] == 503
+
+    loop_run(story())
+
+
+def test_a_clock_that_is_doubted_makes_health_red_and_stops_nothing(
+    loop_run: LoopRun, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        log = FakeLog()
+        async with member_of(log, tmp_path) as member, member.stream() as stream:
+            log.flags = CLOCK_SUSPECT
+            await member.hears()
+            status, body = await fetch(member.port, "/_health")
+            assert (status, body["error"], body["reason"]) == (503, "Unhealthy", "clock")
+            member.emit(1)
+            assert await seqs(stream, 1) == [1]
+            assert (await fetch(member.port, "/_health"))[1]["reason"] == "clock"
+            # What an outlived writer says of it does not count.
+            log.flags = 0
+            member.publish(log.claim())
+            await member.hears()
+            late = encode_chunk(ChunkKind.GROUP, 1, 2, 0, 1, [], b"", CLOCK_SUSPECT)
+            member.inlet.on_message([late.raw])
+            assert (await fetch(member.port, "/_health"))[0] == 200
 
     loop_run(story())
 

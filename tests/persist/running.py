@@ -144,6 +144,7 @@ class Ingest:
         *sent: tuple[Judged, bytes],
         cursors: tuple[HostCursor, ...] = (),
         observations: tuple[HostObservation, ...] = (),
+        clock_suspect: bool = False,
     ) -> None:
         """Send one batch; the first one waits for persist to answer a greeting."""
         if sent and not self.log_epoch:
@@ -157,6 +158,7 @@ class Ingest:
             list(cursors),
             list(observations),
             self.log_epoch,
+            clock_suspect,
         )
         self._put(batch)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from common.chunk import Chunk
+from common.chunk import CLOCK_SUSPECT, Chunk
 from common.envelope import NEVER_SEEN, HostCursor, HostObservation, Kind
 from common.process import Fault
 from persist.view import FLUSH_EVERY_S
@@ -54,6 +54,15 @@ def groups(listening: Broadcaster, events: int) -> list[Chunk]:
         assert chunk is not None
         found.append(chunk)
     return found
+
+
+def no_more_beats(persist: Persist, listening: Broadcaster, ingest: Ingest) -> None:
+    """From here on a chunk without events is sent for a reason of its own."""
+    assert listening.chunk()
+    assert persist.worker is not None
+    persist.worker._config = replace(persist.worker._config, beat_s=3600.0)
+    ingest.ask(judged(1))
+    groups(listening, 1)
 
 
 def test_an_event_is_on_disk_when_it_is_published_and_answered(place: Relay) -> None:
@@ -103,6 +112,54 @@ def test_an_idle_log_beats_and_a_greeting_is_answered(place: Relay) -> None:
         assert first is not None
         assert second is not None
         assert (first.count, second.count, second.prev_crc) == (0, 0, first.crc)
+
+
+def test_a_clock_that_ingest_doubts_is_told_at_once_and_until_it_is_believed_again(
+    place: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        place.persist() as persist,
+        closing(Broadcaster(place.config)) as listening,
+        closing(Ingest(place.config)) as ingest,
+        closing(Ingest(place.config, member=1)) as other,
+    ):
+        no_more_beats(persist, listening, ingest)
+        ingest.send(clock_suspect=True)
+        doubted = listening.chunk()
+        assert doubted is not None
+        assert (doubted.count, doubted.flags) == (0, CLOCK_SUSPECT)
+        # Whoever trusts the clock says nothing for the other one; groups tell it too.
+        other.ask(judged(1, account=did(2), host=2))
+        (group,) = groups(listening, 1)
+        assert group.flags == CLOCK_SUSPECT
+        ingest.send()
+        believed = listening.chunk()
+        assert believed is not None
+        assert (believed.count, believed.flags) == (0, 0)
+        # And a process that dies takes its word with it.
+        ingest.send(clock_suspect=True)
+        assert listening.chunk()
+        monkeypatch.setattr("persist.suspicion.SILENT_S", 0.0)
+        forgotten = listening.chunk()
+        assert forgotten is not None
+        assert forgotten.flags == 0
+
+
+def test_an_outlived_process_is_not_believed_about_the_clock(place: Relay) -> None:
+    with (
+        place.persist() as persist,
+        closing(Broadcaster(place.config)) as listening,
+        closing(Ingest(place.config, epoch=5)) as newer,
+        closing(Ingest(place.config, epoch=4)) as older,
+    ):
+        no_more_beats(persist, listening, newer)
+        older.send(clock_suspect=True)
+        refused = older.reply()
+        assert refused is not None
+        assert refused.refused
+        newer.ask(judged(2, account=did(2)))
+        (group,) = groups(listening, 1)
+        assert group.flags == 0
 
 
 def test_a_restart_goes_on_and_knows_what_was_logged(place: Relay) -> None:
