@@ -30,7 +30,8 @@ _LIST_HOSTS: Final[LiteralString] = (
 )
 _ONE_HOST: Final[LiteralString] = _HOST + "WHERE h.hostname = %(hostname)s"
 _ACCOUNT: Final[LiteralString] = """
-    SELECT a.id, a.did, a.active, a.status, a.rev, a.commit_cid, h.hostname, coalesce(h.tls, true)
+    SELECT a.id, a.did, a.active, a.status, a.rev, a.commit_cid, h.hostname, coalesce(h.tls, true),
+           a.desynchronized
     FROM account a LEFT JOIN host h ON h.id = a.host_id
 """
 _LIST_REPOS: Final[LiteralString] = (

@@ -43,6 +43,10 @@ _INACTIVE: Final[dict[str | None, tuple[int, str]]] = {
 for `deleted`."""
 
 
+_STOP_NOTHING: Final = frozenset({"throttled", "desynchronized"})
+"""Statuses that an active account may have. Source: S-ACC-04."""
+
+
 class XrpcError(Exception):
     """An answer in XRPC's error form."""
 
@@ -69,7 +73,10 @@ class HostRow(NamedTuple):
 
 @dataclass(slots=True)
 class AccountRow:
-    """One account. number: its place in the listing. host: None when no host has claimed it."""
+    """One account. number: its place in the listing. host: None when no host has claimed it.
+
+    desynchronized: see common.envelope.AccountState.
+    """
 
     number: int
     did: str
@@ -79,6 +86,7 @@ class AccountRow:
     commit: bytes | None
     host: str | None = None
     tls: bool = True
+    desynchronized: bool = False
 
 
 # --- parameters ---
@@ -207,8 +215,8 @@ def repos_answer(rows: Sequence[AccountRow], limit: int) -> dict[str, Any]:
             "rev": row.rev,
             "active": row.active,
         }
-        if row.status is not None and not row.active:
-            repo["status"] = row.status
+        if (status := _status(row)) is not None:
+            repo["status"] = status
         repos.append(repo)
     page: dict[str, Any] = {"repos": repos}
     if len(rows) > limit:
@@ -220,11 +228,23 @@ def repo_status_answer(row: AccountRow | None, did: str) -> dict[str, Any]:
     """getRepoStatus; the rev only where the account is active. Source: S-ACC-06, S-ACC-08, S-ACC-20."""
     row = _known(row, did)
     answer: dict[str, Any] = {"did": row.did, "active": row.active}
-    if not row.active and row.status is not None:
-        answer["status"] = row.status
+    if (status := _status(row)) is not None:
+        answer["status"] = status
     if row.active and row.rev is not None:
         answer["rev"] = row.rev
     return answer
+
+
+def _status(row: AccountRow) -> str | None:
+    """Why an account is not active; or what is to be known of one that is.
+
+    Its host's word goes first. The lexicons tie `status` to an account that is not active, but for
+    the two that stop nothing (spec 3-16).
+    Source: S-ACC-04, S-ACC-06, S-DSY-05.
+    """
+    if not row.active or row.status in _STOP_NOTHING:
+        return row.status
+    return "desynchronized" if row.desynchronized else None
 
 
 def latest_commit_answer(row: AccountRow | None, did: str) -> dict[str, str]:

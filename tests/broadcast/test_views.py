@@ -52,6 +52,7 @@ def filled_url(postgres_url: str) -> str:
                 " VALUES (%s, %s, %s, %s, %s, %s, %s, 1)",
                 (did, host, active, status, rev, COMMIT if rev else None, COMMIT if rev else None),
             )
+        database.execute("UPDATE account SET desynchronized = true WHERE did = %s", (DIDS[1],))
     return postgres_url
 
 
@@ -112,7 +113,7 @@ def test_hosts_and_repos_are_answered_from_the_database(
             row = {"head": head, "rev": REV, "active": True}
             expected = [
                 {"did": DIDS[0], **row},
-                {"did": DIDS[1], **row},
+                {"did": DIDS[1], **row, "status": "desynchronized"},
                 {"did": DIDS[2], **row, "active": False, "status": "takendown"},
                 {"did": DIDS[4], **row},
             ]
@@ -131,6 +132,9 @@ def test_hosts_and_repos_are_answered_from_the_database(
             status = SYNC + "getRepoStatus?did="
             assert await value_of(member, status + DIDS[0]) == {
                 "did": DIDS[0], "active": True, "rev": REV,
+            }  # fmt: skip
+            assert await value_of(member, status + DIDS[1]) == {
+                "did": DIDS[1], "active": True, "status": "desynchronized", "rev": REV,
             }  # fmt: skip
             assert await value_of(member, status + DIDS[2]) == {
                 "did": DIDS[2], "active": False, "status": "takendown",

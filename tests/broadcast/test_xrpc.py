@@ -158,6 +158,37 @@ def test_a_status_has_a_rev_only_while_active() -> None:
     assert gone == {"did": DID, "active": False, "status": "deleted"}
 
 
+@pytest.mark.parametrize(
+    ("row", "status"),
+    [
+        pytest.param(account(), None, id="in sync"),
+        pytest.param(account(desynchronized=True), "desynchronized", id="out of its chain"),
+        pytest.param(
+            account(active=False, status="takendown", desynchronized=True), "takendown",
+            id="its host's word goes first",
+        ),
+        pytest.param(
+            account(active=False, desynchronized=True), None, id="an inactive one without a reason"
+        ),
+        pytest.param(
+            account(status="throttled", desynchronized=True), "throttled",
+            id="its host's word of an active one",
+        ),
+        pytest.param(account(status="desynchronized"), "desynchronized", id="so says its host"),
+        pytest.param(account(status="odd"), None, id="an unknown word of an active one"),
+    ],
+)  # fmt: skip
+def test_what_stops_nothing_may_be_the_status_of_an_active_account(
+    row: AccountRow, status: str | None
+) -> None:
+    for answer in (repos_answer([row], 1)["repos"][0], repo_status_answer(row, DID)):
+        assert answer.get("status") == status
+        assert answer["active"] is row.active
+    # It still may be read.
+    if row.active:
+        assert latest_commit_answer(row, DID)["rev"] == REV
+
+
 def test_the_latest_commit_is_named() -> None:
     assert latest_commit_answer(account(), DID) == {"cid": cid_text(COMMIT), "rev": REV}
 
