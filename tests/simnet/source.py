@@ -28,6 +28,8 @@ DEPTHS: Final = "0102 0100 3012 0310 +0 +1 +3 0 +2"
 
 Two nodes have no entries: they lead down to what follows. +588 would stand on level 3.
 """
+PAST: Final = 40
+"""How many records an account holds beside the world."""
 
 
 class World:
@@ -98,6 +100,13 @@ class Source:
         return tid(self.clock.tick())
 
     # The world
+
+    def settle(self) -> None:
+        """Give the account the world as its past, and a few records more."""
+        others = [f"app.bsky.feed.like/{self.rng.randrange(10**9)}".encode() for _ in range(PAST)]
+        items = [*world().items(), *((key, cid_of(key)) for key in others)]
+        self.account.paths = []
+        self.account.repo = repo.filled_repo(self.account.did, items, self.rev(), self.account.key)
 
     @property
     def at_home(self) -> bool:
