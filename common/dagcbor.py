@@ -85,6 +85,21 @@ def decode_map(raw: bytes, start: int = 0) -> DecodedMap:
     return DecodedMap(value, spans, body, reader.at)
 
 
+def check_map(raw: bytes, max_items: int) -> int:
+    """Hold one map that fills `raw` against the canonical form → how many items it has.
+
+    Raises:
+        MalformedCbor: see there; also when it is no map, or has more than `max_items`.
+    """
+    if raw[:1] < b"\xa0" or raw[:1] > b"\xbf":
+        raise MalformedCbor("no map")
+    reader = _Reader(raw, 0, max_items)
+    reader.item(0)
+    if reader.at != len(raw):
+        raise MalformedCbor(f"bytes follow the object at {reader.at}")
+    return max_items - reader.left
+
+
 def map_head(count: int) -> bytes:
     """The head of a map of `count` entries, in shortest form, for less than 256 of them."""
     return bytes([0xA0 | count]) if count < 24 else bytes([0xB8, count])
@@ -93,12 +108,12 @@ def map_head(count: int) -> bytes:
 class _Reader:
     """A place in the bytes, and how many items may still be read."""
 
-    __slots__ = ("at", "left", "raw")
+    __slots__ = ("at", "left", "limit", "raw")
 
-    def __init__(self, raw: bytes, at: int) -> None:
+    def __init__(self, raw: bytes, at: int, limit: int = MAX_ITEMS) -> None:
         self.raw = raw
         self.at = at
-        self.left = MAX_ITEMS
+        self.left = self.limit = limit
 
     def head(self) -> tuple[int, int]:
         """Read a head → major type and argument. Not for major type 7."""
@@ -126,7 +141,7 @@ class _Reader:
         raw, at = self.raw, self.at
         self.left -= 1
         if self.left < 0:
-            raise MalformedCbor(f"more than {MAX_ITEMS} items")
+            raise MalformedCbor(f"more than {self.limit} items")
         if at < len(raw) and raw[at] >= 0xE0:
             if raw[at] not in _SIMPLE:
                 raise MalformedCbor(f"float or unknown simple value at {at}")
@@ -146,7 +161,7 @@ class _Reader:
         if depth >= MAX_DEPTH:
             raise MalformedCbor(f"nested deeper than {MAX_DEPTH} at {at}")
         if argument > self.left:
-            raise MalformedCbor(f"more than {MAX_ITEMS} items at {at}")
+            raise MalformedCbor(f"more than {self.limit} items at {at}")
         if major == 4:
             return [self.item(depth + 1) for _ in range(argument)]
         return self.entries(argument, depth, None)

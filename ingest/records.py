@@ -1,17 +1,25 @@
 """Did the records come that a commit says it made, and is each one a record at all?
 
 A record is one map in canonical DAG-CBOR of at most 1,000,000 bytes. What it means is nobody's
-business here: no lexicon is looked at (S-VAL-14, S-VAL-15).
+business here: no lexicon is looked at (S-VAL-14), and no CID in it either (S-DAT-07).
 
-Source: S-COM-08, S-VAL-12, S-VAL-13, S-DAT-01, S-DAT-10.
+libipld decodes each once and encodes it again: equal bytes prove the canonical form, but for floats,
+integers beyond 64 bits and nesting without end. Where bytes occur that could be one of these, or
+could be hundreds of maps and arrays, and wherever the two differ, common.dagcbor decides: with one
+budget for all records of a commit, so that none can be made to cost much.
+
+Source: S-COM-08, S-VAL-12, S-VAL-13, S-VAL-15, S-DAT-01, S-DAT-08, S-DAT-10, S-DAT-11.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from common.dagcbor import MalformedCbor, decode_map
+import libipld
+
+from common.dagcbor import MAX_DEPTH, MAX_ITEMS, MalformedCbor, check_map
 from common.event import Op
 from common.verdict import DropReason
 from ingest.node import BadTree
@@ -19,12 +27,18 @@ from ingest.node import BadTree
 MAX_RECORD_BYTES: Final = 1_000_000
 """Source: the sync spec, "#commit"; decimal, as every megabyte of it."""
 
+_NO_CONTAINERS: Final = bytes({*range(256)} - {*range(0x80, 0xBC)})
+"""Every byte but those that a map or an array can begin with."""
+_long_positive: Final = re.compile(rb"\x1b[\x80-\xff]").search
+_long_negative: Final = re.compile(rb"\x3b[\x80-\xff]").search
+
 
 def check_records(blocks: Mapping[bytes, bytes], ops: Sequence[Op]) -> BadTree | None:
     """What is wrong with the records that `ops` create or update; None when nothing is.
 
     To be asked before ingest.inversion takes the nodes out of `blocks`: a record may look like one.
     """
+    left = MAX_ITEMS
     for op in ops:
         if op.cid is None:
             continue
@@ -33,10 +47,29 @@ def check_records(blocks: Mapping[bytes, bytes], ops: Sequence[Op]) -> BadTree |
             return BadTree(DropReason.RECORD_MISSING, op.path)
         if len(record) > MAX_RECORD_BYTES:
             return BadTree(DropReason.RECORD_TOO_LARGE, f"{len(record)} bytes at {op.path}")
-        try:
-            found = decode_map(record)
-        except MalformedCbor as error:
-            return BadTree(DropReason.RECORD_MALFORMED, f"{error} in {op.path}")
-        if found.end != len(record):
-            return BadTree(DropReason.RECORD_MALFORMED, f"bytes follow the map in {op.path}")
+        if not _is_plain(record):
+            try:
+                left -= check_map(record, left)
+            except MalformedCbor as error:
+                return BadTree(DropReason.RECORD_MALFORMED, f"{error} in {op.path}")
     return None
+
+
+def _is_plain(record: bytes) -> bool:
+    """Whether this is a canonical map, seen at once. False says nothing."""
+    # A float begins with one of three bytes that no text has; an integer beyond 64 bits with one
+    # of these two pairs; and with no more containers than may lie in each other, none is too deep.
+    if (
+        not b"\xa0" <= record[:1] <= b"\xbb"
+        or 0xFB in record
+        or 0xFA in record
+        or 0xF9 in record
+        or len(record.translate(None, _NO_CONTAINERS)) > MAX_DEPTH
+        or _long_positive(record)
+        or _long_negative(record)
+    ):
+        return False
+    try:
+        return bool(libipld.encode_dag_cbor(libipld.decode_dag_cbor(record)) == record)
+    except (ValueError, RecursionError):
+        return False
