@@ -50,7 +50,7 @@ def nested(depth: int) -> bytes:
         pytest.param({"n": 2**63 - 1, "m": -(2**63)}, id="the largest integers"),
         pytest.param({"list": [{}] * 200}, id="many maps"),
         pytest.param({"text": "x" * (MAX_RECORD_BYTES - 11)}, id="a megabyte"),
-        pytest.param({"list": [0] * 900_000}, id="more items than a slow look may cost"),
+        pytest.param({"list": [0] * 200_000}, id="more items than a slow look may cost"),
     ],
 )
 def test_a_record_passes(value: Any) -> None:
@@ -116,15 +116,17 @@ def test_a_record_beyond_the_limit_is_refused() -> None:
     )
 
 
+def test_many_bytes_of_few_items_pass_in_one_commit() -> None:
+    assert reason_of(*(block_of({"text": "x" * 190_000, "n": n}) for n in range(10))) is None
+
+
 def test_all_records_of_a_commit_share_one_budget_of_slow_looks() -> None:
     some = [block_of({"list": [[]] * (MAX_ITEMS // 4), "n": n}) for n in range(5)]
     assert reason_of(*some[:3]) is None
     assert reason_of(*some) is DropReason.RECORD_MALFORMED
 
 
-@pytest.mark.parametrize(
-    "item", [b"\x80", b"\xa0", b"\x00", b"\x40", b"\x60", b"\x18\xfb", b"\xf6"]
-)
+@pytest.mark.parametrize("item", [b"\x80", b"\xa0", b"\x00", b"\x40", b"\x60", b"\x37", b"\xf6"])
 def test_the_dearest_records_cost_little(item: bytes) -> None:
     blocks = []
     for n in range(2):
@@ -133,7 +135,7 @@ def test_the_dearest_records_cost_little(item: bytes) -> None:
         blocks.append(b"\xa1\x61" + b"ab"[n : n + 1] + b"\x9a" + count.to_bytes(4, "big") + items)
     began_s = time.process_time()
     reason_of(*blocks)
-    assert time.process_time() - began_s < 0.15  # an idle machine needs 0.03
+    assert time.process_time() - began_s < 0.1  # an idle machine needs 0.02
 
 
 def test_ordinary_records_take_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
