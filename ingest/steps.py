@@ -283,13 +283,8 @@ def check_inversion(case: Case) -> Drop | None:
         return _drop(case, before.reason, before.detail)
     # S-VAL-19: the nodes were taken out; beside the commit and the records nothing should be left.
     case.surplus = len(car.blocks) - 1 - len({op.cid for op in event.ops if op.cid is not None})
-    prev_data = event.prev_data
-    if prev_data is None:
-        # That it is not there has been waived, or this is the first commit.
-        if case.waived is not None:
-            return None
-        prev_data = EMPTY_TREE_CID
-    if before != prev_data:
+    # Where it may be missing, or that was waived, only a first commit can be told to be sound.
+    if before != (event.prev_data or EMPTY_TREE_CID):
         return _drop(case, DropReason.PREV_DATA_MISMATCH, "the operations lead from another tree")
     return None
 
