@@ -42,6 +42,7 @@ from ingest.originated import account_event
 from ingest.questions import Need
 from ingest.rates import Buckets, EventRates
 
+_COMMIT: Final = Kind.COMMIT
 _OURS: Final = int(Mark.OURS)
 
 
@@ -87,7 +88,7 @@ class Settling:
     def settle(self, pending: Pending, now_s: float) -> Cause | None:
         """Judge an event → None when it has left; else what it waits for, which is under way."""
         account, event, host = pending.account, pending.event, pending.feed.source.host
-        if event.kind is not Kind.COMMIT:
+        if event.kind is not _COMMIT:
             # S-SYN-10, S-IDE-09, S-ACC-19. Asked once, however often it is judged.
             if not pending.due_s:
                 pending.due_s = self._rates.take(event.kind, event.did, host, now_s)
@@ -104,19 +105,29 @@ class Settling:
         fresh = account.asked_s >= pending.received_s
         if event.kind is Kind.IDENTITY and not fresh:
             return self._look_up(pending, now_s, Need.NEWER)
-        verdict = self._judge(pending, identity, now_s, fresh=fresh, asked=False)
+        clock = self._clock
+        verdict: Verdict = judge(
+            event,
+            identity,
+            account.state,
+            pending.feed.source,
+            now_s=now_s + clock.distance_s,
+            fresh=fresh,
+            asked=False,
+            checked=self._counts.checked,
+        )
         if type(verdict) is NeedStatus:
             told = self._inquiries.answer(event.did, host, pending.received_s)
             if told is None:
                 self._inquiries.ask(event.did, host)
                 return Cause.STATUS
             self._adopt(pending, told, now_s)
-            verdict = self._judge(pending, identity, now_s, fresh=fresh, asked=True)
+            verdict = self._judge_again(pending, identity, now_s, fresh=fresh)
         cause = None
         if type(verdict) is Accept:
             if event.rev is not None:
-                self._clock.is_not_ahead(host, event.rev, now_s)
-            self._in_flight.send(pending, verdict, self._clock.distance_s)
+                clock.is_not_ahead(host, event.rev, now_s)
+            self._in_flight.send(pending, verdict, clock.distance_s)
         elif type(verdict) is NeedFreshIdentity:
             return self._look_up(pending, now_s, Need.NEWER)
         else:
@@ -129,9 +140,10 @@ class Settling:
             self._look_up(pending, now_s, Need.REFRESH)
         return cause
 
-    def _judge(
-        self, pending: Pending, identity: Known, now_s: float, *, fresh: bool, asked: bool
+    def _judge_again(
+        self, pending: Pending, identity: Known, now_s: float, *, fresh: bool
     ) -> Verdict:
+        """With what the account's host has said."""
         return judge(
             pending.event,
             identity,
@@ -139,7 +151,7 @@ class Settling:
             pending.feed.source,
             now_s=self._clock.wall_s(now_s),
             fresh=fresh,
-            asked=asked,
+            asked=True,
             checked=self._counts.checked,
         )
 
