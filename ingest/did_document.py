@@ -17,6 +17,10 @@ from ingest.signature import Key, KeyInvalid, parse_legacy_key, parse_multikey
 
 MAX_DOCUMENT_BYTES: Final = 256 * 1024
 """A document of this size names thousands of keys; real ones have 500 bytes to 3 kB."""
+MAX_URL_CHARS: Final = 300
+"""A name has 253 at most."""
+_HOST_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_:")
+"""Colons for IPv6, underscores for machines of one's own; of the public internet is neither."""
 _LEGACY_TYPES: Final = {
     "EcdsaSecp256k1VerificationKey2019": "K-256",
     "EcdsaSecp256r1VerificationKey2019": "P-256",
@@ -54,15 +58,23 @@ Outcome = Identity | Broken | NotFound | Unavailable
 
 
 def parse_document(body: bytes, did: str, *, allow_insecure: bool) -> Identity | Broken | None:
-    """Read a DID document; None when it is no JSON object, so that it says nothing at all."""
+    """Read a DID document; None when it is no JSON object, so that it says nothing at all.
+
+    Whatever the bytes are, it is one of the three; nothing is raised.
+    """
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
     if type(document) is not dict:
         return None
+    # S-IDN-05
     if document.get("id") != did:
         return Broken("the document is about another DID")
+    # S-IDN-13: the directory has no document of a tombstoned DID; a did:web says so in its own.
+    if document.get("deactivated") is True:
+        return Broken("the DID is deactivated")
+    # S-IDN-08: without either it is no working account.
     key = _signing_key(document, did)
     if isinstance(key, Broken):
         return key
@@ -75,24 +87,30 @@ def parse_document(body: bytes, did: str, *, allow_insecure: bool) -> Identity |
 def normal_host(url: str, *, allow_insecure: bool) -> str | None:
     """`https://Name[:port]` → `name`, or `name:port` for a port that is not the scheme's own.
 
-    None when it has more than scheme, host and port. Without `allow_insecure` only https and its
-    own port will do, but for http://localhost:PORT.
+    None when it has more than scheme, host and port. Without `allow_insecure` only https, its own port
+    and a name of the public internet will do, but for http://localhost:PORT. Source: S-IDN-07, S-AUT-04.
     """
+    # urlsplit forgives what no host should be compared by: it strips some characters and keeps others.
+    if len(url) > MAX_URL_CHARS or not url.isascii() or not url.isprintable() or " " in url:
+        return None
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         return None
-    host = parts.hostname
-    if parts.scheme not in _DEFAULT_PORTS or not host or not host.isascii():
+    host = (parts.hostname or "").removesuffix(".")
+    if (
+        parts.scheme not in _DEFAULT_PORTS
+        or not set(host) <= _HOST_CHARS
+        or not 0 < len(host) < 254
+    ):
         return None
-    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
-        return None
-    if "?" in url or "#" in url or any(c.isspace() for c in url) or len(host) > 253:
+    if parts.path not in ("", "/") or "?" in url or "#" in url or "@" in parts.netloc:
         return None
     if port == _DEFAULT_PORTS[parts.scheme]:
         port = None
-    if not allow_insecure and host != "localhost" and (parts.scheme != "https" or port is not None):
+    is_public = parts.scheme == "https" and port is None and _is_public_name(host)
+    if not allow_insecure and host != "localhost" and not is_public:
         return None
     host = f"[{host}]" if ":" in host else host
     return host if port is None else f"{host}:{port}"
@@ -146,34 +164,41 @@ def _entries(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [e for e in entries if type(e) is dict] if type(entries) is list else []
 
 
-def _first(entries: list[dict[str, Any]], did: str, fragment: str) -> dict[str, Any] | None:
-    """The first entry whose id is the fragment, alone or behind the DID."""
+def _named(entries: list[dict[str, Any]], did: str, fragment: str) -> list[dict[str, Any]]:
+    """The entries whose id is the fragment, alone or behind the DID."""
     ids = (fragment, did + fragment)
-    return next((entry for entry in entries if entry.get("id") in ids), None)
+    return [entry for entry in entries if entry.get("id") in ids]
 
 
 def _signing_key(document: dict[str, Any], did: str) -> Key | Broken:
-    method = _first(_entries(document, "verificationMethod"), did, "#atproto")
-    if method is None:
+    """The first key that is the account's by id, controller and type. Source: S-IDN-06."""
+    methods = _named(_entries(document, "verificationMethod"), did, "#atproto")
+    if not methods:
         return Broken("no verification method #atproto")
-    if method.get("controller", did) != did:
-        return Broken("the signing key is controlled by another DID")
-    kind, text = method.get("type"), method.get("publicKeyMultibase")
-    if type(text) is not str:
-        return Broken("a signing key without publicKeyMultibase")
-    try:
-        if kind == "Multikey":
-            return parse_multikey(text)
-        if kind in _LEGACY_TYPES:
+    methods = [method for method in methods if method.get("controller") == did]
+    if not methods:
+        return Broken("the signing key is not controlled by the DID")
+    for method in methods:
+        kind, text = method.get("type"), method.get("publicKeyMultibase")
+        # A type may be any JSON, and not every JSON can be looked up.
+        if type(kind) is not str or not (kind == "Multikey" or kind in _LEGACY_TYPES):
+            continue
+        if type(text) is not str:
+            return Broken("a signing key without publicKeyMultibase")
+        try:
+            if kind == "Multikey":
+                return parse_multikey(text)
             return parse_legacy_key(text, _LEGACY_TYPES[kind])
-    except KeyInvalid as error:
-        return Broken(f"signing key: {error}")
+        except KeyInvalid as error:
+            return Broken(f"signing key: {error}")
     return Broken("a signing key of an unknown type")
 
 
 def _host(document: dict[str, Any], did: str, *, allow_insecure: bool) -> str | Broken:
-    service = _first(_entries(document, "service"), did, "#atproto_pds")
-    if service is None or service.get("type") != "AtprotoPersonalDataServer":
+    """The first host that is the account's by id and type. Source: S-IDN-07."""
+    services = _named(_entries(document, "service"), did, "#atproto_pds")
+    service = next((s for s in services if s.get("type") == "AtprotoPersonalDataServer"), None)
+    if service is None:
         return Broken("no service #atproto_pds")
     endpoint = service.get("serviceEndpoint")
     host = normal_host(endpoint, allow_insecure=allow_insecure) if type(endpoint) is str else None
