@@ -294,6 +294,7 @@ def test_a_clock_that_is_doubted_makes_health_red_and_stops_nothing(
             await member.hears()
             late = encode_chunk(ChunkKind.GROUP, 1, 2, 0, 1, [], b"", CLOCK_SUSPECT)
             member.inlet.on_message([late.raw])
+            assert not member.worker.pulse.clock_suspect
             assert (await fetch(member.port, "/_health"))[0] == 200
 
     loop_run(story())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from common.envelope import NEVER_SEEN
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.envelope import NEVER_SEEN, AccountState
 from persist.account import Accounts
 from tests.persist.events import commit_over, did
 
@@ -74,3 +77,45 @@ def test_a_change_outlives_the_older_state_of_its_account() -> None:
     for number in (4, 5):
         accounts.learn(did(number), STATES[number])
     assert accounts.get(did(1)) == STATES[9]
+
+
+@given(
+    limit=st.integers(4, 40),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["ask", "ask", "change", "begin", "end"]), st.integers(0, 30)),
+        max_size=200,
+    ),
+)
+def test_what_is_found_is_the_newest_and_only_what_is_written_is_let_go(
+    limit: int, steps: list[tuple[str, int]]
+) -> None:
+    accounts = Accounts(limit)
+    newest: dict[str, AccountState] = {}
+    written: dict[str, AccountState] = {}
+    flushing: list[tuple[str, int, AccountState]] | None = None
+    for seq, (what, number) in enumerate(steps, 1):
+        name = did(number)
+        if what == "begin" and flushing is None:
+            flushing = accounts.begin_flush()
+            assert all(newest[told] == state for told, _seq, state in flushing)
+        elif what == "end" and flushing is not None:
+            written |= {told: state for told, _seq, state in flushing}
+            flushing = None
+            accounts.end_flush()
+        elif what in ("ask", "change"):
+            state = accounts.get(name)
+            if state is None:
+                # Then PostgreSQL is asked, which must not be behind.
+                state = newest.get(name, NEVER_SEEN)
+                assert state == written.get(name, NEVER_SEEN)
+                accounts.learn(name, state)
+            assert state == newest.get(name, NEVER_SEEN)
+            if what == "change":
+                newest[name] = commit_over(state, seq)
+                accounts.change(name, newest[name], seq)
+    # In the end all of it is told.
+    if flushing is not None:
+        written |= {told: state for told, _seq, state in flushing}
+        accounts.end_flush()
+    written |= {told: state for told, _seq, state in accounts.begin_flush()}
+    assert written == newest
