@@ -28,6 +28,7 @@ async def main(context: Context) -> None:
         relay_url=settings.relay_host,
         allow_insecure=settings.allow_insecure_hosts,
         account_limit=settings.default_account_limit,
+        documents_url=database_url,
         ready=context.ready,
     ).run(context.stopping)
 

@@ -26,6 +26,7 @@ from itertools import count, islice
 from typing import Final
 
 from common.envelope import Kind
+from common.syntax import WEB_METHOD
 from common.verdict import Drop, DropReason
 from ingest.account import Account, Cause, Feed, Pending, Queue
 from ingest.config import Limits
@@ -173,7 +174,7 @@ class Waiting:
         while feed.held_bytes > self._limits.host_held_bytes and len(feed.held) > 1:
             for oldest in islice(feed.held, _OLDEST_LOOKED_AT):
                 queue = oldest.account.queues[feed.source.host]
-                if queue.cause is Cause.DOCUMENT and self._is_hopeless(oldest.account, now_s):
+                if queue.cause is Cause.DOCUMENT and self._may_go(queue, oldest.account, now_s):
                     break
             else:
                 return
@@ -188,6 +189,16 @@ class Waiting:
         if cause is Cause.STATUS and now_s - queue.since_s >= self._limits.hopeless_s:
             return DropReason.ACCOUNT_INACTIVE
         return None
+
+    def _may_go(self, queue: Queue, account: Account, now_s: float) -> bool:
+        """Whether the oldest of an account's events goes now that its host is over its bound.
+
+        Of a did:web with more than its share it goes before its own host has answered at all: that one
+        may be dead, and the others of this host must not stand still until this shows.
+        """
+        if account.did.startswith(WEB_METHOD) and queue.held_bytes > self._limits.did_held_bytes:
+            return True
+        return self._is_hopeless(account, now_s)
 
     def _is_hopeless(self, account: Account, now_s: float) -> bool:
         """Whether the document was asked for in vain, and not because nobody gets any."""

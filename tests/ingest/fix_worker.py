@@ -117,12 +117,14 @@ async def ingest(
     allow_insecure: bool = True,
     cursor: int | None = 0,
     named: tuple[str, ...] = (),
+    documents_url: str | None = None,
     **changed: Any,
 ) -> AsyncIterator[CountingWorker]:
     """A running worker that reads `hosts` from `cursor`; drained at the end.
 
     Args:
         changed: other limits than usual. named: hosts that it finds in its settings.
+        documents_url: of the database that keeps documents; None: nothing is kept.
     """
     table = MemoryTable()
     table.add([parse_target(host, allow_insecure=True) for host in hosts], cursor, 100)
@@ -137,6 +139,7 @@ async def ingest(
         allow_insecure=allow_insecure,
         limits=replace(limits, **changed),
         resolver_limits=resolver_limits,
+        documents_url=None if documents_url is None else lambda: documents_url,
         tls=tls,
     )
     stopping = asyncio.Event()
