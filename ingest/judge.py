@@ -107,7 +107,7 @@ def judge(
     *,
     now_s: float,
     fresh: bool,
-    asked: bool = True,
+    asked: bool,
     checked: Checked | None = None,
 ) -> Verdict:
     """Decide on one event.

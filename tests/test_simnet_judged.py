@@ -51,6 +51,7 @@ class Judged(Network):
             Source(host + 1, self.hosts[host].name),
             now_s=time.time(),
             fresh=True,
+            asked=True,
         )
         if isinstance(verdict, Accept):
             self._states[decoded.did] = verdict.after

@@ -104,7 +104,9 @@ def measure(items: list[_Prepared]) -> tuple[float, list[Step]]:
 
     def judging() -> None:
         for item in items:
-            verdict = judge(item.event, item.identity, NEVER_SEEN, source, now_s=now_s, fresh=False)
+            verdict = judge(
+                item.event, item.identity, NEVER_SEEN, source, now_s=now_s, fresh=False, asked=True
+            )
             assert isinstance(verdict, Accept)
 
     count = len(items)

@@ -50,7 +50,7 @@ def verdict_of(raw: bytes, stand: Stand) -> Expected:
     if isinstance(event, Drop):
         return event.reason
     assert isinstance(event, Event)
-    found = judge(event, *stand, now_s=NOW_S, fresh=True)
+    found = judge(event, *stand, now_s=NOW_S, fresh=True, asked=True)
     if isinstance(found, Drop):
         return found.reason
     assert isinstance(found, Accept), found

@@ -31,7 +31,9 @@ def judged(raw: bytes) -> object:
     if not isinstance(event, Event) or event.did not in network_documents():
         return event
     identity = identity_of(event.did)
-    return judge(event, identity, NEVER_SEEN, Source(1, identity.host), now_s=NOW_S, fresh=True)
+    return judge(
+        event, identity, NEVER_SEEN, Source(1, identity.host), now_s=NOW_S, fresh=True, asked=True
+    )
 
 
 @needs_network
@@ -92,7 +94,7 @@ def test_anothers_key_verifies_nothing() -> None:
         assert isinstance(stranger, Event)
         identity = identity_of(event.did)._replace(key=identity_of(stranger.did).key)
         source = Source(1, identity.host)
-        verdict = judge(event, identity, NEVER_SEEN, source, now_s=NOW_S, fresh=True)
+        verdict = judge(event, identity, NEVER_SEEN, source, now_s=NOW_S, fresh=True, asked=True)
         if event.did != stranger.did:
             assert isinstance(verdict, Drop)
             assert verdict.reason is DropReason.SIGNATURE_INVALID

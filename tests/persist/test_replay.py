@@ -60,7 +60,13 @@ def judged_states(frames: list[bytes], name: str) -> list[AccountState]:
         event = events.decode(frame)
         assert isinstance(event, Event)
         verdict = judge(
-            event, identity, state, Source(HOST, "pds.test"), now_s=time.time() + 1e6, fresh=True
+            event,
+            identity,
+            state,
+            Source(HOST, "pds.test"),
+            now_s=time.time() + 1e6,
+            fresh=True,
+            asked=True,
         )
         assert isinstance(verdict, Accept), verdict
         state = verdict.after
