@@ -6,11 +6,698 @@ from typing import Final
 
 from tests.mutants.mutant import Bug
 
-BUGS: Final[tuple[Bug, ...]] = (
+_STEPS: Final = "ingest/steps.py"
+_JUDGE: Final = "ingest/judge.py"
+_TREE: Final = "ingest/inversion.py"
+_NODE: Final = "ingest/node.py"
+_EVENT: Final = "common/event.py"
+
+_OF_THE_JUDGE: Final = (
     Bug(
-        "ingest/judge.py",
-        "rev > last:",
-        "rev >= last:",
-        "A commit with the very rev of the last one passes",
+        _STEPS,
+        "last is None or rev > last:",
+        "last is None or rev >= last:",
+        "A commit with the very rev of the last one is judged as if it were newer",
     ),
+    Bug(
+        _STEPS,
+        "if rev == last and case.event.kind is Kind.SYNC:",
+        "if case.event.kind is Kind.SYNC:",
+        "A #sync of an older state rolls the account back",
+    ),
+    Bug(
+        _STEPS,
+        "if tid_time_s(rev) > case.now_s + REV_SKEW_S:",
+        "if tid_time_s(rev) > case.now_s + 10 * REV_SKEW_S:",
+        "A rev from half an hour ahead passes",
+    ),
+    Bug(
+        _STEPS,
+        "if rev is None or rev < _last_tid_of(int(case.now_s)):",
+        "if rev is None or rev > _last_tid_of(int(case.now_s)):",
+        "The cheap look at the clock is the wrong way round",
+    ),
+    Bug(
+        _STEPS,
+        "identity.host == case.source.hostname:",
+        "identity.host.endswith(case.source.hostname.partition('.')[2]):",
+        "Any host of the same domain may speak for an account",
+    ),
+    Bug(
+        _STEPS,
+        "if case.fresh or case.state.host in (0, case.source.host):\n            return None\n",
+        "return None\n",
+        "The old host is accepted as long as the cached document names it",
+    ),
+    Bug(
+        _STEPS,
+        "    if case.event.active or case.fresh:\n        return None\n",
+        "    return None\n",
+        "A former host silences an account with yesterday's document",
+    ),
+    Bug(
+        _STEPS,
+        '    status = case.state.status or "no status"\n    if not case.asked:\n',
+        '    status = case.state.status or "no status"\n    if False:\n',
+        "An account thought inactive is refused without asking its host",
+    ),
+    Bug(
+        _STEPS,
+        "    if case.state.active:\n        return None\n",
+        "    if case.state.active or case.event.kind is Kind.SYNC:\n        return None\n",
+        "A #sync of an inactive account passes",
+    ),
+    Bug(
+        _STEPS,
+        "    elif event.commit != car.root:\n",
+        "    elif event.commit not in car.blocks:\n",
+        "Any block that came may be the message's commit, not only the first root",
+    ),
+    Bug(
+        _STEPS,
+        "if signed.rev is not None and event.kind is Kind.SYNC:",
+        "if event.kind is Kind.SYNC:",
+        "Every bad commit of a #sync is called not re-signed",
+    ),
+    Bug(
+        _STEPS,
+        "if case.event.rev == case.state.rev and case.event.commit != case.state.commit:",
+        "if case.event.rev == case.state.rev and case.event.commit == b'':",
+        "A #sync of the same rev and another commit, a fork, passes",
+    ),
+    Bug(
+        _STEPS,
+        "        and identity.key.verify(signed.digest, signed.sig)\n",
+        "",
+        "No signature is verified",
+    ),
+    Bug(
+        _STEPS,
+        "if event.prev_data is not None or (event.since is None and case.state.rev is None):",
+        "if event.prev_data is not None or event.since is None:",
+        "A commit without prevData passes whenever it has no since",
+    ),
+    Bug(
+        _STEPS,
+        "if event.prev_data is not None or (event.since is None and case.state.rev is None):",
+        "if event.prev_data is not None or case.state.rev is None:",
+        "A later commit without prevData passes where the account is new to us",
+    ),
+    Bug(
+        _STEPS,
+        "    if before != prev_data:\n",
+        "    if before != prev_data and before != case.state.data:\n",
+        "The stored tree stands in for the message's own prevData",
+    ),
+    Bug(
+        _STEPS,
+        "        prev_data = EMPTY_TREE_CID\n",
+        "        return None\n",
+        "A first commit may leave operations out",
+    ),
+    Bug(
+        _STEPS,
+        "    if event.since == state.rev:\n",
+        "    if True:\n",
+        "`since` is not compared with the last rev",
+    ),
+    Bug(
+        _STEPS,
+        "        if prev_data == state.data or prev_data is None:\n",
+        "        if prev_data == state.commit or prev_data is None:\n",
+        "prevData is compared with the commit before, as `prev` was",
+    ),
+    Bug(
+        _STEPS,
+        "    if state.rev is None:\n        return\n    prev_data",
+        "    prev_data",
+        "The first commit that is seen of an account counts as discontinuous",
+    ),
+    Bug(
+        _STEPS,
+        "    case.marks |= _DISCONTINUOUS\n",
+        "    case.marks |= 0\n",
+        "A broken chain leaves no mark",
+    ),
+    Bug(
+        _STEPS,
+        "return _drop(case, reason, detail) if case.fresh else NeedFreshIdentity(reason, detail)",
+        "return _drop(case, reason, detail)",
+        "An old document condemns",
+    ),
+    Bug(
+        _JUDGE,
+        "            and verdict.reason in WAIVABLE\n",
+        "",
+        "A host that is observed is waived everything",
+    ),
+    Bug(
+        _JUDGE,
+        "            source.level is Level.OBSERVE\n            and isinstance",
+        "            isinstance",
+        "Every host is waived the inversion",
+    ),
+    Bug(
+        _JUDGE,
+        "            case.marks |= _WAIVED\n",
+        "",
+        "What was waived leaves no mark",
+    ),
+    Bug(
+        _JUDGE,
+        "        host=source.host,\n",
+        "        host=state.host,\n",
+        "A migrated account stays with its old host",
+    ),
+    Bug(
+        _JUDGE,
+        '        and (state.active or state.status != "deleted")\n',
+        "",
+        "A tombstoned account is called deleted again and again",
+    ),
+    Bug(
+        _JUDGE,
+        "        and did.startswith(PLC_METHOD)\n",
+        "",
+        "A did:web whose document is missing for an hour counts as deleted",
+    ),
+    Bug(
+        _JUDGE,
+        "return check_rev_is_newer(case) or check_rev_is_not_ahead(case)",
+        "return check_rev_is_newer(case)",
+        "A rev from the future waits for a document",
+    ),
+)
+
+_OF_THE_TREE: Final = (
+    Bug(
+        _TREE,
+        "    if not ops and data not in blocks:\n",
+        "    if data not in blocks:\n",
+        "A commit with operations and without its tree passes as if it changed nothing",
+    ),
+    Bug(
+        _TREE,
+        '    if len(named) - named.count(b"") != len(set(named) - {b""}):\n',
+        "    if False:\n",
+        "A child may hang in two places",
+    ),
+    Bug(
+        _TREE,
+        "                child = load(blocks.pop(link), link, node.level - 1, below, above)\n",
+        "                child = load(blocks.pop(link), link, node.level - 1, BELOW, ABOVE)\n",
+        "Keys of a subtree may lie anywhere",
+    ),
+    Bug(
+        _TREE,
+        "                child = load(blocks.pop(link), link, node.level - 1, below, above)\n",
+        "                child = load(blocks.pop(link), link, None, below, above)\n",
+        "A child may stand on any level",
+    ),
+    Bug(
+        _TREE,
+        "                if isinstance(child, BadTree):\n                    return child\n",
+        "                if isinstance(child, BadTree):\n                    continue\n",
+        "A malformed child is taken for one that did not come",
+    ),
+    Bug(
+        _TREE,
+        "    except _Mismatch as error:\n        return BadTree(DropReason.OP_MISMATCH, str(error))\n",
+        "    except _Mismatch:\n        return data\n",
+        "What contradicts an operation is swallowed",
+    ),
+    Bug(
+        _TREE,
+        "        if mismatch is not None:\n            return mismatch\n",
+        "",
+        "A lie hides behind a node that did not come",
+    ),
+    Bug(
+        _TREE,
+        '        if any(op.prev is None for op in ops if op.action != "create"):\n'
+        '            return BadTree(DropReason.OP_PREV_MISSING, "an update or delete tells no prev")\n',
+        "",
+        "An operation without prev is told as a missing node",
+    ),
+    Bug(
+        _TREE,
+        "    while isinstance(root, Node) and not root.keys:\n        root = root.links[0]\n",
+        "    if isinstance(root, Node) and not root.keys:\n        root = root.links[0]\n",
+        "The tree is lowered by one level where it must be by more",
+    ),
+    Bug(
+        _TREE,
+        "    while isinstance(root, Node) and not root.keys:\n        root = root.links[0]\n",
+        "",
+        "A root that lost its last key stays",
+    ),
+    Bug(
+        _TREE,
+        '    if value_of(node.entries[i]) != cid:\n        raise _Mismatch(f"another record at {key.decode()}")\n    entries = node.entries.copy()\n    entries[i] = with_value(entries[i], prev)\n',
+        "    entries = node.entries.copy()\n    entries[i] = with_value(entries[i], prev)\n",
+        "An update may name another record than the tree has",
+    ),
+    Bug(
+        _TREE,
+        "    if value_of(entries[i]) != cid:\n",
+        "    if False:\n",
+        "A creation may name another record than the tree has",
+    ),
+    Bug(
+        _TREE,
+        '    if i < len(keys) and keys[i] == key:\n        raise _Mismatch(f"{key.decode()} is still in the tree")\n',
+        "",
+        "A deletion may name a record that is still there",
+    ),
+    Bug(
+        _TREE,
+        "        if not link and not node.keys:\n",
+        "        if False:\n",
+        "An emptied intermediate node stays in the tree",
+    ),
+    Bug(
+        _TREE,
+        '        raise _Missing("beside a key that was created")\n',
+        "        return left\n",
+        "A subtree beside a removed key is forgotten when it did not come",
+    ),
+    Bug(
+        _TREE,
+        '        raise _Missing("beside a key that was deleted")\n',
+        '        return node, b""\n',
+        "A subtree that a key falls into is not split when it did not come",
+    ),
+    Bug(
+        _TREE,
+        "            if shared:\n                entries[n] = with_shared(entries[n], keys[n], shared, right.links[1])\n",
+        "",
+        "Where two nodes are joined, the prefix stays as it was",
+    ),
+    Bug(
+        _TREE,
+        "        entries[i] = with_shared(entries[i], keys[i], 0, links[i + 1])\n",
+        "",
+        "Where a node is split, the second half keeps a prefix of the first",
+    ),
+    Bug(
+        _TREE,
+        "    while root.level < depth:\n        root = Node(None, root.level + 1, [], [], [root])\n",
+        "    if root.level < depth:\n        root = Node(None, root.level + 1, [], [], [root])\n",
+        "The tree grows by one level where it must by more",
+    ),
+    Bug(
+        _NODE,
+        "            if suffix[0] <= key[n]:\n",
+        "            if suffix[0] < key[n]:\n",
+        "A prefix may be shorter than it could be",
+    ),
+    Bug(
+        _NODE,
+        '        elif n > len(key):\n            return _malformed("an entry shares what is not there")\n',
+        "",
+        "A node's first entry may claim a prefix of nothing",
+    ),
+    Bug(
+        _NODE,
+        '    if start != end:\n        return _malformed("bytes between entries")\n',
+        "",
+        "Bytes between two entries are overlooked",
+    ),
+    Bug(
+        _NODE,
+        '        if _SUFFIX_HEADS[len(suffix)] != head:\n            return _malformed("a suffix is not as long as it says")\n',
+        "",
+        "A suffix may be of another length than it says",
+    ),
+    Bug(
+        _NODE,
+        "        if not least <= sha256(key).digest() <= most:\n",
+        "        if not sha256(key).digest() <= most:\n",
+        "A key may stand below its depth",
+    ),
+    Bug(
+        _NODE,
+        "        if not least <= sha256(key).digest() <= most:\n",
+        "        if not least <= sha256(key).digest():\n",
+        "A key may stand above its depth",
+    ),
+    Bug(
+        _NODE,
+        "    if keys[0] <= low or key >= high:\n",
+        "    if keys[0] < low or key > high:\n",
+        "A key may occur twice, in a node and in its subtree",
+    ),
+    Bug(
+        _NODE,
+        "    if not level and any(links):\n",
+        "    if not level and left:\n",
+        "A subtree may hang behind an entry of the bottom level",
+    ),
+    Bug(
+        _NODE,
+        '        if start != end:\n            return _malformed("bytes between e and l")\n',
+        "",
+        "Bytes may stand between an empty list and the subtree",
+    ),
+    Bug(
+        _NODE,
+        '    if not left:\n        return BadTree(DropReason.TREE_MALFORMED, "an empty node that leads nowhere")\n',
+        '    if not left:\n        return Node(cid, level, [], [], [b""])\n',
+        "An empty node at the end of a branch is taken",
+    ),
+    Bug(
+        _NODE,
+        "    return min((256 - number.bit_length()) // 2, 127)\n",
+        "    return min((256 - number.bit_length()) // 4, 127)\n",
+        "Depth is counted in steps of four bits",
+    ),
+    Bug(
+        "ingest/records.py",
+        "        if len(record) > MAX_RECORD_BYTES:\n",
+        "        if len(record) >= MAX_RECORD_BYTES:\n",
+        "A record of exactly 1,000,000 bytes is refused",
+    ),
+    Bug(
+        "ingest/records.py",
+        "        if found.end != len(record):\n",
+        "        if found.end > len(record):\n",
+        "Bytes may follow a record",
+    ),
+    Bug(
+        "ingest/records.py",
+        "        if op.cid is None:\n            continue\n",
+        '        if op.action != "create":\n            continue\n',
+        "Only created records are looked for, not updated ones",
+    ),
+)
+
+_OF_THE_MESSAGE: Final = (
+    Bug(
+        _EVENT,
+        "    if len(raw) > MAX_FRAME_BYTES:\n",
+        "    if False:\n",
+        "A frame of any size is read",
+    ),
+    Bug(
+        _EVENT,
+        "    if len(payload.ops) > MAX_OPS:\n",
+        "    if len(payload.ops) > MAX_OPS + 1:\n",
+        "201 operations pass",
+    ),
+    Bug(
+        _EVENT,
+        "    if len(blocks) > max_bytes:\n",
+        "    if len(blocks) >= max_bytes:\n",
+        "A CAR of exactly the allowed size is refused",
+    ),
+    Bug(
+        _EVENT,
+        "MAX_SYNC_BLOCKS_BYTES: Final = 10_000\n",
+        "MAX_SYNC_BLOCKS_BYTES: Final = 2_000_000\n",
+        "A #sync may be as large as a commit",
+    ),
+    Bug(
+        _EVENT,
+        "    if len(ops) > 1 and len({op.path for op in ops}) != len(ops):\n",
+        "    if len(ops) > 2 and len({op.path for op in ops}) != len(ops):\n",
+        "Two operations may name one path",
+    ),
+    Bug(
+        _EVENT,
+        '        if type(cid) is not bytes or "prev" in raw_op:\n',
+        "        if type(cid) is not bytes:\n",
+        "A creation may tell a prev",
+    ),
+    Bug(
+        _EVENT,
+        '        if cid is not None or (type(prev) is not bytes and "prev" in raw_op):\n',
+        '        if type(prev) is not bytes and "prev" in raw_op:\n',
+        "A deletion may leave something",
+    ),
+    Bug(
+        _EVENT,
+        '        if type(cid) is not bytes or (type(prev) is not bytes and "prev" in raw_op):\n',
+        "        if type(cid) is not bytes:\n",
+        "An update may say that there was null before",
+    ),
+    Bug(
+        _EVENT,
+        "    if type(active) is not bool:\n",
+        "    if active is None:\n",
+        "`active` may be a number",
+    ),
+    Bug(
+        _EVENT,
+        "    if payload.since is not None:\n",
+        "    if payload.since is not None and payload.since is not MISSING:\n",
+        "A commit without `since` is read as one with null",
+    ),
+    Bug(
+        _EVENT,
+        "    if len(raw) - seq_bytes + OUR_SEQ_BYTES > MAX_FRAME_BYTES:\n",
+        "    if len(raw) > MAX_FRAME_BYTES:\n",
+        "A frame that our own seq makes too large is passed on",
+    ),
+    Bug(
+        "common/syntax.py",
+        'return text not in (".", "..") and',
+        'return text != "." and',
+        "A record key of two dots passes",
+    ),
+    Bug(
+        "common/syntax.py",
+        "{1,512}",
+        "{1,1024}",
+        "Record keys may be twice as long",
+    ),
+    Bug(
+        "common/syntax.py",
+        'r"[234567a-j][234567a-z]{12}"',
+        'r"[234567a-z]{13}"',
+        "A TID beyond 64 bits is taken",
+    ),
+    Bug(
+        "common/commit.py",
+        '    if fields["did"] != did:\n',
+        '    if fields["did"].lower() != did.lower():\n',
+        "DIDs are compared without their case",
+    ),
+    Bug(
+        "common/commit.py",
+        '        raise MalformedCbor("prev is neither null nor a dag-cbor link")\n',
+        "        pass\n",
+        "A commit without its prev is taken",
+    ),
+    Bug(
+        "common/commit.py",
+        "block[body : cut.key] + block[cut.end :]",
+        "block[body : cut.value] + block[cut.end :]",
+        "The signature is held against the wrong bytes where a commit has unknown fields",
+    ),
+    Bug(
+        "common/commit.py",
+        'fields["version"] != VERSION:',
+        'fields["version"] < VERSION:',
+        "A commit of a later version is taken",
+    ),
+    Bug(
+        "common/car.py",
+        "    if named != cids:\n",
+        "    if len(named) != len(cids):\n",
+        "No block is held against its CID",
+    ),
+    Bug(
+        "common/car.py",
+        "            if cid != named[i] and cid != RAW_PREFIX + named[i][4:]:\n",
+        "            if cid[4:] != named[i][4:] and i == 0:\n",
+        "Only the first block is held against its CID",
+    ),
+    Bug(
+        "common/car.py",
+        'header.get("version") != 1 or header["version"] is True:',
+        'header.get("version") is None:',
+        "A CAR of any version is read",
+    ),
+    Bug(
+        "common/car.py",
+        "return (roots[0] if roots else None), end",
+        "return (roots[-1] if roots else None), end",
+        "The last root counts, not the first",
+    ),
+    Bug(
+        "common/car.py",
+        "        if length < CID_LENGTH or end > end_of_car:\n",
+        "        if length < CID_LENGTH:\n",
+        "A torn last block is taken",
+    ),
+    Bug(
+        "common/cid.py",
+        "return type(value) is bytes and len(value) == CID_LENGTH and value[:4] == DAG_CBOR_PREFIX",
+        "return type(value) is bytes and len(value) == CID_LENGTH",
+        "A link to raw bytes is taken for one to a commit or a tree",
+    ),
+)
+
+_OF_IDENTITY: Final = (
+    Bug(
+        "ingest/signature.py",
+        "1 <= s <= P256_ORDER // 2:",
+        "1 <= s < P256_ORDER:",
+        "A high s passes on P-256",
+    ),
+    Bug(
+        "ingest/signature.py",
+        "            len(sig) == SIGNATURE_BYTES\n            and len(digest) == 32\n",
+        "            len(digest) == 32\n",
+        "A signature of any length is handed to libsecp256k1",
+    ),
+    Bug(
+        "ingest/signature.py",
+        "        except InvalidSignature:\n            return False\n",
+        "        except InvalidSignature:\n            pass\n",
+        "A wrong signature on P-256 is swallowed",
+    ),
+    Bug(
+        "ingest/signature.py",
+        "    if len(raw) != 35 or raw[2] not in (2, 3):\n",
+        "    if len(raw) < 35:\n",
+        "A Multikey of an uncompressed point is taken",
+    ),
+    Bug(
+        "ingest/signature.py",
+        '    if raw[:2] == P256_CODEC:\n        return P256Key(raw[2:])\n    raise KeyInvalid("neither K-256 nor P-256")\n',
+        "    return P256Key(raw[2:])\n",
+        "A key of any other kind is read as P-256",
+    ),
+    Bug(
+        "ingest/did_document.py",
+        '    if document.get("id") != did:\n',
+        '    if not document.get("id"):\n',
+        "A document about another DID is believed",
+    ),
+    Bug(
+        "ingest/did_document.py",
+        '    ids = (fragment, did + fragment)\n    return next((entry for entry in entries if entry.get("id") in ids), None)\n',
+        '    return next((e for e in entries if str(e.get("id")).endswith(fragment)), None)\n',
+        "The key of another DID is taken, where its id ends alike",
+    ),
+    Bug(
+        "ingest/did_document.py",
+        '    if method.get("controller", did) != did:\n',
+        "    if False:\n",
+        "A key that another DID controls is taken",
+    ),
+    Bug(
+        "ingest/did_document.py",
+        '    if service is None or service.get("type") != "AtprotoPersonalDataServer":\n',
+        "    if service is None:\n",
+        "Any service may be an account's host",
+    ),
+    Bug(
+        "ingest/did_document.py",
+        '    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:\n',
+        '    if parts.path not in ("", "/") or parts.query or parts.fragment:\n',
+        "An endpoint may carry a user's name",
+    ),
+    Bug(
+        "ingest/directory.py",
+        "        return count >= SUSPICIOUS_DIDS and count * 2 > len(recent)\n",
+        "        return count * 2 > len(recent)\n",
+        "One DID that fails is taken for the whole directory",
+    ),
+    Bug(
+        "ingest/directory.py",
+        "        lately = self._failed_s is not None and now_s - self._failed_s <= seconds\n        return lately or self.fails(now_s)\n",
+        "        return self.fails(now_s)\n",
+        "A directory that has just come back counts as having been there",
+    ),
+    Bug(
+        "ingest/directory.py",
+        "        self._answers.pop(did, None)\n",
+        "",
+        "A DID that is asked again keeps its old place among the newest answers",
+    ),
+)
+
+_OF_THE_LOG: Final = (
+    Bug(
+        "common/account_state.py",
+        "        desynchronized = True\n        discontinuities += 1\n",
+        "        discontinuities += 1\n",
+        "An account whose chain broke is not shown as such",
+    ),
+    Bug(
+        "common/account_state.py",
+        "        discontinuities += 1\n",
+        "",
+        "Breaks of the chain are not counted",
+    ),
+    Bug(
+        "persist/sequencer.py",
+        "            base.rev != state.rev\n            or base.commit != state.commit\n",
+        "            base.commit != state.commit\n",
+        "A verdict's rev is not compared with the newest",
+    ),
+    Bug(
+        "persist/sequencer.py",
+        "            or base.host != state.host\n",
+        "",
+        "A verdict is taken though another host has spoken since",
+    ),
+    Bug(
+        "persist/sequencer.py",
+        "            or base.active != state.active\n",
+        "",
+        "A verdict is taken though the account was silenced since",
+    ),
+    Bug(
+        "persist/sequencer.py",
+        "            self._recalls.sent_back(member, did, event.recall)\n            reply.back",
+        "            reply.back",
+        "What follows an event that was sent back may overtake it",
+    ),
+    Bug(
+        "persist/sequencer.py",
+        "        elif batch.epoch < newest:\n",
+        "        elif batch.epoch <= newest - 1000:\n",
+        "An outlived process may go on sending",
+    ),
+    Bug(
+        "persist/sequencer.py",
+        "        if batch.log_epoch != self._log_epoch:\n            return\n",
+        "",
+        "What was sent to the process before us is taken",
+    ),
+    Bug(
+        "persist/recall.py",
+        "        if recall < expected:\n            return False\n",
+        "        if recall < expected - 1:\n            return False\n",
+        "An event judged before the recall passes",
+    ),
+    Bug(
+        "persist/account.py",
+        "            if did in old and did not in young\n",
+        "            if did not in young and False\n",
+        "What PostgreSQL does not have yet is forgotten",
+    ),
+    Bug(
+        "persist/replay.py",
+        "        if seq <= after_seq:\n",
+        "        if seq < after_seq:\n",
+        "The last event that the view has is applied to it once more",
+    ),
+    Bug(
+        "persist/replay.py",
+        "    if not isinstance(event, Event) or event.kind != row.kind or event.seq != seq:\n",
+        "    if not isinstance(event, Event):\n",
+        "A frame of another number than its row's is replayed",
+    ),
+)
+
+BUGS: Final[tuple[Bug, ...]] = (
+    *_OF_THE_JUDGE,
+    *_OF_THE_TREE,
+    *_OF_THE_MESSAGE,
+    *_OF_IDENTITY,
+    *_OF_THE_LOG,
 )

@@ -1,7 +1,8 @@
 """Is a mutant caught? Copies of the tree; in each, one bug at a time, and the tests that are quick.
 
-The working tree is never touched. Before each bug its file is copied afresh, so that nothing of
-the last one stays; and no bytecode is written, which could be taken for that of another bug.
+The working tree is copied once, and never touched. Before each bug its file is taken afresh from a
+copy that no bug was in, so that nothing of the last one stays; and no bytecode is written, which
+could be taken for that of another bug.
 """
 
 from __future__ import annotations
@@ -46,9 +47,15 @@ def run_all(
 
     Raises:
         NotGreen: the tests fail without a bug.
+        tests.mutants.mutant.Stale: a mutant does not fit the tree.
     """
     with tempfile.TemporaryDirectory(prefix="standpipe-mutants-") as folder:
-        trees = [_copied(Path(folder) / str(i)) for i in range(jobs)]
+        pristine = _copied(Path(folder) / "pristine")
+        for mutant in mutants:
+            mutant.applied_to((pristine / mutant.path).read_text())
+        trees = [Path(folder) / str(i) for i in range(jobs)]
+        for tree in trees:
+            shutil.copytree(pristine, tree)
         _check_baseline(trees[0], {test for m in mutants for test in tests_of(m.path)})
         waiting: queue.SimpleQueue[Mutant] = queue.SimpleQueue()
         for mutant in mutants:
@@ -61,7 +68,7 @@ def run_all(
                     mutant = waiting.get_nowait()
                 except queue.Empty:
                     return
-                result = Result(mutant, _caught_by(tree, mutant, tests_of(mutant.path)))
+                result = Result(mutant, _caught_by(pristine, tree, mutant, tests_of(mutant.path)))
                 results.append(result)
                 tell(result)
 
@@ -101,16 +108,16 @@ def _check_baseline(tree: Path, tests: Iterable[str]) -> None:
         raise NotGreen(f"the copy's tests would load {loaded}")
 
 
-def _caught_by(tree: Path, mutant: Mutant, tests: Sequence[str]) -> str | None:
+def _caught_by(pristine: Path, tree: Path, mutant: Mutant, tests: Sequence[str]) -> str | None:
     target = tree / mutant.path
-    pristine = (ROOT / mutant.path).read_text()
-    target.write_text(mutant.applied_to(pristine))
+    source = (pristine / mutant.path).read_text()
+    target.write_text(mutant.applied_to(source))
     for stale in target.parent.glob(f"__pycache__/{target.stem}.*"):
         stale.unlink()
     try:
         ended = _pytest(tree, tests, write_bytecode=False, limit_s=LIMIT_S)
     finally:
-        target.write_text(pristine)
+        target.write_text(source)
     if ended is None:
         return "the time limit"
     if ended.returncode == 0:

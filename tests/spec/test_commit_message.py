@@ -65,6 +65,16 @@ def test_s_com_02_the_message_names_the_account_that_signed() -> None:
     assert alice.fate(alice.said(fork)) is None
 
 
+def test_s_com_02_a_did_in_other_letters_is_another_did() -> None:
+    scene = Scene()
+    scene.account.did = "did:web:Alice.example.com"
+    scene.account.repo = scene.account.repo._replace(did=scene.account.did)
+    fork = scene.fork([create()])
+    told = scene.said(fork, repo="did:web:alice.example.com")
+    scene.account.did = "did:web:alice.example.com"
+    assert scene.fate(told) is DropReason.COMMIT_MISMATCH
+
+
 @pytest.mark.parametrize(
     "rev", ["", "3mqlbj6j2ms2", "3mqlbj6j2ms222", "3MQLBJ6J2MS22", "zzzzzzzzzzzzz", "0-1", None, 5]
 )

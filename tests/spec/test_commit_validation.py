@@ -184,6 +184,9 @@ def test_s_val_07_a_frame_over_five_million_bytes_is_dropped() -> None:
     big = scene.said(fork, note="n" * (missing - 4)).frame(7)
     assert len(big) == 5_000_001
     assert scene.fate(big) is DropReason.FRAME_TOO_LARGE
+    # Whatever it is: it is not even looked at.
+    assert scene.fate(b"\xff" * 5_000_001) is DropReason.FRAME_TOO_LARGE
+    assert scene.fate(b"\xff" * 5_000_000) is DropReason.MALFORMED_FRAME
 
 
 def test_s_val_08_repository_data_of_wrong_structure_is_dropped() -> None:
@@ -458,3 +461,38 @@ def test_s_val_23_nothing_else_is_waived() -> None:
     assert scene.fate(scene.said(fork, ops=[lie]), source=observed) is not None
     stranger = STRANGER._replace(level=Level.OBSERVE)
     assert scene.fate(scene.said(fork), source=stranger) is DropReason.HOST_NOT_AUTHORITATIVE
+
+
+def test_s_val_23_no_lie_hides_behind_a_node_that_did_not_come() -> None:
+    """What is waived is that something cannot be told, not that something is untrue."""
+    middle = keys_at(1, 8)[-1]
+    low = keys_at(0, 60)
+    left = [key for key in low if key < middle]
+    *right, gone = [key for key in low if key > middle]
+    record = encode(note())
+    value = cid_of(record)
+
+    def leaf(keys: list[bytes]) -> mst.Node:
+        return mst.Node(0, keys, [value] * len(keys), [None] * (len(keys) + 1))
+
+    def op(cid: bytes) -> dict[str, Any]:
+        path = left[0].decode()
+        return {"action": "update", "path": path, "cid": link(cid), "prev": link(cid_of(b"old"))}
+
+    unseen = leaf(right)
+    root = mst.Node(1, [middle], [value], [leaf(left), unseen])
+    mst.seal(root)
+    deleted = {"action": "delete", "path": gone.decode(), "cid": None, "prev": link(value)}
+    other = encode(note("another"))
+    scene = Scene()
+    observed = scene.host._replace(level=Level.OBSERVE)
+    for ops, source, reason in (
+        ([deleted, op(value)], scene.host, DropReason.NODE_MISSING),
+        ([deleted, op(value)], observed, None),
+        ([deleted, op(cid_of(other))], scene.host, DropReason.OP_MISMATCH),
+        ([deleted, op(cid_of(other))], observed, DropReason.OP_MISMATCH),
+    ):
+        event = scene.of_tree(
+            root, cid_of(b"?"), ops, records=[record, other], leave_out=unseen.cid
+        )
+        assert scene.fate(event, source=source, state=scene.state) is reason

@@ -215,6 +215,58 @@ def test_s_mst_05_a_node_of_another_shape_is_none(spoil: Callable[[dict[str, Any
     assert scene.fate(of_node(scene, encode(value))) in STRUCTURE
 
 
+FIRST: Final = b"\xa4akX" + bytes([len(KEYS[0])]) + KEYS[0]
+"""Where the honest node's first entry begins."""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(
+            FIRST, FIRST[:4] + bytes([len(KEYS[0]) - 1]) + KEYS[0], id="a key longer than it says"
+        ),
+        pytest.param(
+            FIRST, FIRST[:4] + bytes([len(KEYS[0]) + 1]) + KEYS[0], id="a key shorter than it says"
+        ),
+        pytest.param(FIRST, b"\xa4akY\x00" + FIRST[4:], id="a length longer than needed"),
+        pytest.param(FIRST, b"\xa4akx" + FIRST[4:], id="a key that is text by its head"),
+        pytest.param(b"ap\x00", b"ap\x18\x00", id="a p longer than needed"),
+        pytest.param(b"ae\x83", b"ae\x98\x03", id="a count longer than needed"),
+        pytest.param(b"ae\x83", b"ae\x84", id="an entry less than it says"),
+        pytest.param(b"ae\x83", b"ae\x82", id="an entry more than it says"),
+        pytest.param(b"al\xf6", b"ax\xf6", id="another field than l"),
+        pytest.param(b"al\xf6", b"\x00al\xf6", id="a byte between"),
+        pytest.param(b"al\xf6", b"al\xf6\x00", id="a byte behind"),
+        pytest.param(b"ae\x83", b"ae\x83\x00", id="a byte before"),
+    ],
+)
+def test_s_mst_05_a_node_of_other_bytes_is_none(old: bytes, new: bytes) -> None:
+    scene = Scene()
+    raw = encode(node_value())
+    assert raw.count(old) == 1
+    assert scene.fate(of_node(scene, raw.replace(old, new))) in STRUCTURE
+
+
+def test_s_mst_05_nothing_stands_between_an_empty_list_and_a_subtree() -> None:
+    """A node that only leads on, on the way to a change or beside it."""
+    top = keys_at(2, 1)[0]
+    low = [key for key in keys_at(0, 60) if key > top]
+    bottom = mst.Node(0, low[:1], [VALUE], [None] * 2)
+    between = mst.Node(1, [], [], [bottom])
+    root = mst.Node(2, [top], [VALUE], [None, between])
+    op = create_op(top, RECORD)
+    before = sealed(bottom)
+    sealed(root)
+    assert Scene().fate(Scene().of_tree(root, before, [op], records=[encode(RECORD)])) is None
+    between.raw = between.raw.replace(b"ae\x80", b"ae\x80\x00")
+    between.cid = cid_of(between.raw)
+    root.cid = None
+    sealed(root)
+    scene = Scene()
+    event = scene.of_tree(root, before, [op], records=[encode(RECORD)])
+    assert scene.fate(event) in STRUCTURE
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -460,6 +512,21 @@ def test_s_mst_14_the_nodes_beside_a_change_are_needed_to_undo_it() -> None:
     scene = Scene()
     whole = scene.of_tree(root, before, [create_op(middle, RECORD)], records=[encode(RECORD)])
     assert scene.fate(whole) is None
+
+
+def test_s_mst_14_the_subtree_that_a_deleted_key_stood_beside_is_needed() -> None:
+    """Nobody can tell that all of it lies on one side of the key."""
+    keys = keys_at(1, 8)
+    high, gone = keys[0], keys[-1]
+    between = [key for key in keys_at(0, 60) if high < key < gone]
+    child = mst.Node(0, between, [VALUE] * len(between), [None] * (len(between) + 1))
+    root = mst.Node(1, [high], [VALUE], [None, child])
+    before = sealed(mst.Node(1, [high, gone], [VALUE] * 2, [None, child, None]))
+    op = {"action": "delete", "path": gone.decode(), "cid": None, "prev": link(VALUE)}
+    scene = Scene()
+    event = scene.of_tree(root, before, [op], leave_out=child.cid)
+    assert scene.fate(event) is DropReason.NODE_MISSING
+    assert scene.fate(scene.of_tree(root, before, [op])) is None
 
 
 def test_s_mst_14_the_neighbours_of_a_change_are_enough() -> None:
