@@ -55,7 +55,6 @@ _KINDS: Final = {
     "#identity": "identity",
     "#account": "account",
 }
-_NOT_LEGIBLE: Final = frozenset({DropReason.TEXT_FRAME, DropReason.MALFORMED_FRAME})
 
 
 class _Share:
@@ -259,8 +258,6 @@ class Claim(NamedTuple):
 def claim_of(raw: bytes, drop: Drop) -> Claim:
     """What a message that is no event says of itself, as far as it can be read."""
     seq = drop.seq or None
-    if not raw or drop.reason in _NOT_LEGIBLE:
-        return Claim(None, None, None, seq)
     try:
         header = parse_header(raw)
         fields = decode_map(raw, header.payload).value

@@ -43,6 +43,7 @@ def test_the_operator_gets_in(header: str) -> None:
         pytest.param(basic(f"admin:{PASSWORD}x"), id="more than the password"),
         pytest.param(basic(PASSWORD), id="no user"),
         pytest.param("Basic not*base64", id="no base64"),
+        pytest.param(basic(f"admin:{PASSWORD}") + "*", id="base64 and more"),
         pytest.param("Basic", id="nothing behind the scheme"),
         pytest.param("Bearer", id="no token"),
         pytest.param(bearer(PASSWORD[:-1]), id="a part of the token"),

@@ -126,6 +126,7 @@ def test_the_operators_word_is_not_undone_by_what_was_seen_before_it(
     assert table.note(seen) == []
     assert levels(table) == [Level.OBSERVE, Level.ENFORCE]
     connection.execute("UPDATE host SET level = 'enforce' WHERE id = 1")
+    connection.execute("UPDATE host SET level_since = now() - interval '100 s' WHERE id = 1")
     assert table.note([Seen(1, waived=True, checked=0), *seen]) == []
     found = connection.execute("SELECT waived_at, checked, level FROM host WHERE id = 1")
     assert found.fetchone() == (None, 9, "enforce")

@@ -79,13 +79,16 @@ def level_of(database: psycopg.Connection[Any], number: int = 1) -> str:
 def test_a_level_is_set_by_a_word_and_the_answer_says_what_it_was(
     database: psycopg.Connection[Any], typed: Typed
 ) -> None:
-    database.execute("UPDATE host SET level_since = now() - interval '1 day', checked = 7")
+    database.execute(
+        "UPDATE host SET level_since = now() - interval '1 day', checked = 7,"
+        " waived_at = now() - interval '1 hour'"
+    )
     code, out, err = typed("level", "https://ONE.example/", "observe")
     assert (code, err) == (0, "")
     assert out.startswith("one.example was at enforce since 20")
     assert "is at observe now" in out
     assert "when nothing was waived for 36h" in out
-    assert "0 commits have passed" in out
+    assert "nothing was waived since; 0 commits have passed" in out
     assert level_of(database) == "observe"
     code, out, err = typed("level", "one.example", "enforce")
     assert out.startswith("one.example was at observe since")
