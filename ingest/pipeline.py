@@ -94,14 +94,15 @@ class Pipeline:
         )
         self._unjudged: OrderedDict[Account, None] = OrderedDict()
         """Accounts with events that need not wait any longer."""
+        self._recalled = 0
         self.unfinished_bytes = 0
         self.finished = 0
         """Events that came to an end, ever: what a socket that waits for room looks at."""
 
     @property
     def held(self) -> int:
-        """Events that wait."""
-        return self._waiting.held
+        """Events that wait, or came back and wait for the others of their account to do so."""
+        return self._waiting.held + self._recalled
 
     @property
     def in_flight(self) -> int:
@@ -311,6 +312,7 @@ class Pipeline:
                 account = pending.account
                 account.state = state
                 account.recalled.append(pending)
+                self._recalled += 1
                 self._judge_recalled(account, now_s)
 
     def unanswered(self) -> list[tuple[Judged, bytes]]:
@@ -324,6 +326,7 @@ class Pipeline:
         account.recall += 1
         recalled = sorted(account.recalled, key=_position_of, reverse=True)
         account.recalled = []
+        self._recalled -= len(recalled)
         for pending in recalled:
             if pending.entry is None:
                 # What we said of an outdated state; whether it is still to be said shows anew.

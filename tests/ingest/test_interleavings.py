@@ -1,0 +1,117 @@
+"""All orders in which a migration can happen, in which of them does it go wrong? In none.
+
+Two hosts speak of one account at once, its document changes at any moment, look-ups take their
+time and may bring what has just become old, and two processes race for persist. See
+tests.ingest.worlds for what is walked through, and what is not.
+
+Source: lesson 51; S-AUT-05, S-AUT-07, S-MIG-02, S-MIG-05.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import orjson
+import pytest
+
+from common.envelope import Kind, Mark
+from common.verdict import DropReason
+from ingest.did_document import Identity, parse_document
+from tests.ingest.worlds import NEW, OLD, Story, World, explore
+from tests.simnet.account import Account, plc_did
+from tests.simnet.clock import Clock
+from tests.simnet.events import Event
+from tests.simnet.keys import Curve
+
+START_US = 500_000_000
+RIGHTFUL = (DropReason.HOST_NOT_AUTHORITATIVE, DropReason.REV_NOT_NEWER)
+"""Why what a host said before it lost the account may be dropped once it has lost it."""
+
+
+def identity_of(account: Account, host: str) -> Identity:
+    document = orjson.dumps(account.document(f"https://{host}"))
+    found = parse_document(document, account.did, allow_insecure=False)
+    assert isinstance(found, Identity)
+    return found
+
+
+def numbered(events: list[tuple[Event, bool]], first: int = 1) -> list[tuple[bytes, bool]]:
+    return [(event.frame(seq), late) for seq, (event, late) in enumerate(events, first)]
+
+
+def migration(**changed: Any) -> Story:
+    """Two commits at the old host; then the new one, with a new key, while the old one still speaks.
+
+    Of the account one commit more is known from before.
+    """
+    rng, clock = random.Random(1), Clock(START_US)
+    account = Account(plc_did("mover"), "mover.test", Curve.K256, clock, "mover", 0)
+    before = identity_of(account, OLD.hostname)
+    commits = [account.commit(account.choose_writes(rng)) for _ in range(3)]
+    account.new_key()
+    after = identity_of(account, NEW.hostname)
+    new = [account.identity(), account.account()]
+    new += [account.commit(account.choose_writes(rng)) for _ in range(2)]
+    late = account.account_as("deactivated")
+    known, *old = numbered(
+        [(commits[0], False), (commits[1], False), (commits[2], False), (late, True)]
+    )
+    story = Story(
+        account.did,
+        old,
+        numbered([(event, True) for event in new]),
+        before,
+        after,
+        known=[known[0]],
+    )
+    for name, value in changed.items():
+        setattr(story, name, value)
+    return story
+
+
+def check_migration(world: World) -> None:
+    """Nothing can happen any more: is everything as it has to be?"""
+    log, story = world.log, world.story
+    said = [(judged.host, judged.upstream_seq) for judged in log]
+    assert len(set(said)) == len(said), "something left twice"
+    commits = [judged for judged in log if judged.kind == Kind.COMMIT]
+    revs = [judged.after.rev for judged in commits]
+    assert revs == sorted(set(revs)), "revs do not rise"
+    hosts = [judged.host for judged in log if judged.kind != Kind.IDENTITY]
+    assert hosts == sorted(hosts), "the old host still had a say after the new one"
+    new = [seq for host, seq in said if host == NEW.host]
+    assert new == list(range(1, len(story.new) + 1)), "something of the new host was lost"
+    assert (world.state.active, world.state.host) == (True, NEW.host)
+    for process in world.processes:
+        assert process.pipeline.held == process.pipeline.in_flight == 0
+        assert process.pipeline.unfinished_bytes == 0
+        for host, seq, reason in process.drops:
+            assert host == OLD.host
+            assert reason in RIGHTFUL, (seq, reason)
+    old = [seq for host, seq in said if host == OLD.host]
+    assert old == sorted(old)
+    last = len(story.known) + len(story.old)
+    assert last not in old, "the old host silenced the account"
+    assert [feed.upstream.finished_seq for feed in world.feeds] == [last, len(story.new)]
+    # The chain: a commit is called discontinuous exactly if the one before it was dropped.
+    before = {judged.after.commit for judged in commits}
+    previous = None
+    for judged in commits:
+        gap = previous is not None and _number(story, judged) != _number(story, previous) + 1
+        assert bool(judged.marks & Mark.DISCONTINUOUS) == gap, judged
+        previous = judged
+    assert len(before) == len(commits)
+
+
+def _number(story: Story, judged: Any) -> int:
+    """Which of the account's commits this is."""
+    if judged.host == OLD.host:
+        return int(judged.upstream_seq)
+    return len(story.known) + len(story.old) - 1 + int(judged.upstream_seq) - 2
+
+
+def test_a_migration_between_two_processes_in_every_order() -> None:
+    worlds, ends = explore(migration(), check_migration, 100_000)
+    print(worlds, ends)
+    assert ends > 1
