@@ -149,7 +149,11 @@ class HostTable:
         """
         moved = []
         for host, waived, checked in seen:
-            given: dict[str, object] = {"host": host, "checked": checked, "clean_s": self._observe_clean_s}
+            given: dict[str, object] = {
+                "host": host,
+                "checked": checked,
+                "clean_s": self._observe_clean_s,
+            }
             if waived:
                 self._query(_NOTE_WAIVED, given)
             else:
