@@ -6,6 +6,7 @@
     steady      1,000 events/s, 20 hosts: CPU by stage, added latency, memory
     deliveries  50 consumers at 600 and at 1,000 events/s: CPU of a delivery
     rush        as fast as it goes
+    accounts    memory of an account, a million of them (tests/bench/memory.py)
 
 Hosts, directory and consumers are processes of their own and are not counted. Prints a table, and the
 same as JSON with --json. It judges nothing: the figures are for people, kept in docs/bench.md.
@@ -28,6 +29,7 @@ from typing import IO, Any, Final, cast
 
 from common.segments import SegmentReader
 from tests.bench.floor import measure, prepared
+from tests.bench.memory import account_memory, lines
 from tests.bench.processes import STAGES, cpu_s, pss_bytes
 from tests.relay import ROOT, Relay, wait_for
 
@@ -161,6 +163,7 @@ def run(seconds: float) -> dict[str, Any]:
             results["rush"] = load(relay, simnet, RUSH_RATE, RUSH_EVENTS)
     finally:
         simnet.close()
+    results["accounts"] = account_memory()
     results["floor_us_after"] = measure(items)[0]
     return results
 
@@ -202,6 +205,7 @@ def table(results: dict[str, Any]) -> Iterator[str]:
     yield f"memory (PSS): all of Python {python:.0f} MiB; " + ", ".join(
         f"{stage} {memory[stage]:.0f}" for stage in STAGES
     )
+    yield from lines(results["accounts"])
 
 
 def main() -> int:
