@@ -9,8 +9,8 @@ The lists below are the judge; each step is a function of ingest.steps, with its
 one that fails ends the judging. A host at the level `observe` is let through where what failed is
 of WAIVABLE, and the event is marked.
 
-An event can be wrong in two ways. It is *invalid* when it contradicts itself: dropped. It is
-*discontinuous* when it is sound in itself but does not follow from the state we have: passed and
+An event can be wrong in two ways. It is *invalid* when it contradicts itself: dropped (S-VAL-21). It
+is *discontinuous* when it is sound in itself but does not follow from the state we have: passed and
 marked, since a relay that missed something has no right to hold that against an account (S-DSY-01).
 
 No I/O, no clock, no memory but the one handed in: the caller owns states and identities.
@@ -183,7 +183,8 @@ def _judge_identity(event: Event, identity: Known, state: AccountState) -> Drop 
     """Whoever says that a document may have changed is right to say so; we have just looked.
 
     No host has to be authoritative (S-IDE-08): the new host of a migration says it first. Nor has
-    the account to be active (S-IDE-07), or to have a repository (S-ACC-21).
+    the account to be active (S-IDE-07), or to have a repository (S-ACC-21). That nothing has changed
+    is no reason to keep it back (S-IDE-06).
     """
     if isinstance(identity, NotFound) and state.host == 0 and state.rev is None:
         return Drop(DropReason.IDENTITY_NOT_FOUND, identity.why, event.seq)

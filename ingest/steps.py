@@ -163,7 +163,7 @@ def check_silencing_is_fresh(case: Case) -> NeedFreshIdentity | None:
 def check_account_is_active(case: Case) -> Drop | NeedStatus | None:
     """No content while the account is not active; where its own host seems to differ, ask it once.
 
-    Source: S-VAL-03, S-ACC-03, S-ACC-12, S-ACC-18, S-SYN-06, S-MIG-06.
+    Source: S-VAL-03, S-ACC-03, S-ACC-12 to 14, S-ACC-18, S-SYN-06, S-MIG-06, S-MIG-07.
     """
     if case.state.active:
         return None
@@ -273,7 +273,7 @@ def check_inversion(case: Case) -> Drop | None:
 
     Of a repo's first commit without `prevData` the one before is the empty tree. What of the tree
     came and is linked is checked whole, needed or not; see ingest.inversion.
-    Source: S-VAL-06, S-VAL-08, S-VAL-17, S-COM-17, S-DSY-01, S-DSY-08.
+    Source: S-VAL-06, S-VAL-08, S-VAL-17, S-COM-17, S-COM-18, S-DSY-01, S-DSY-08.
     """
     event, car, signed = case.event, case.car, case.signed
     assert car is not None
@@ -294,7 +294,7 @@ def check_chain(case: Case) -> None:
 
     What we have never seen before has nothing to follow from (S-DSY-08), and the chain goes on from
     host to host (S-MIG-05).
-    Source: S-VAL-11, S-COM-05, S-DSY-01, S-DSY-03.
+    Nothing is fetched to mend it (S-DSY-02). Source: S-VAL-11, S-COM-05, S-DSY-01, S-DSY-03.
     """
     event, state = case.event, case.state
     if state.rev is None:
