@@ -8,7 +8,7 @@ commit proves nothing either, as it may come without `prevData` from anybody.
 
 Nothing here makes a host `observe`: only an operator does. No I/O, no clock.
 
-Source: the sync spec, "2025 Sync v1.1 changes" (hosts that predate prevData).
+Source: S-VAL-23.
 """
 
 from __future__ import annotations

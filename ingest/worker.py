@@ -344,7 +344,7 @@ class Worker:
             _log.info(
                 "host is judged at another level",
                 extra={"fields": {
-                    "host": feed.source.hostname, "level": level.value,
+                    "host": feed.source.hostname, "now": level.value,
                     "was": feed.source.level.value,
                 }},
             )  # fmt: skip

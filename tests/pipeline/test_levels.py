@@ -62,7 +62,7 @@ def said(at: House, message: str, host: int) -> list[dict[str, Any]]:
 
 def levels(at: House) -> list[str]:
     """To which levels ingest has followed its operator, or the automatic move."""
-    return [line["level"] for line in said(at, "host is judged at another level", OLD)]
+    return [line["now"] for line in said(at, "host is judged at another level", OLD)]
 
 
 @pytest.mark.parametrize("loop_run", ["uvloop"], indirect=True)
