@@ -29,9 +29,12 @@ STEP_S: Final = 60.0
 """How far the clock is turned at each event: nothing is ever said too often."""
 
 
-def worldly(name: str, curve: Curve = Curve.K256) -> Source:
-    """An account whose tree holds the world and a little more, and all that a liar needs."""
-    clock, rng = Clock(), random.Random(name)
+def worldly(name: str, curve: Curve = Curve.K256, start_us: int | None = None) -> Source:
+    """An account whose tree holds the world and a little more, and all that a liar needs.
+
+    start_us: where its clock starts, so that two runs say the same; None is now.
+    """
+    clock, rng = Clock(start_us), random.Random(name)
     account = Account(plc_did(name), "liar.test", curve, clock, name, 0)
     source = Source(account, rng, clock)
     source.settle()
