@@ -20,50 +20,58 @@ class Target(NamedTuple):
 
 
 _SPEC: Final = "tests/spec"
-_JUDGE: Final = ("tests/ingest/test_judge.py", "tests/ingest/test_judge_reasons.py", _SPEC)
+_JUDGE: Final = (
+    "tests/ingest/test_judge.py", "tests/ingest/test_judge_reasons.py", _SPEC,
+    "tests/ingest/test_checked.py",
+)  # fmt: skip
 _TREE: Final = (_SPEC, "tests/ingest/test_judge_reasons.py", "tests/ingest/test_inversion.py")
 _PIPELINE: Final = ("tests/ingest/test_pipeline.py", _SPEC)
 
 TARGETS: Final[dict[str, Target]] = {
-    "ingest/judge.py": Target(8, _JUDGE),
-    "ingest/steps.py": Target(14, _JUDGE),
-    "ingest/inversion.py": Target(16, _TREE),
-    "ingest/node.py": Target(14, _TREE),
+    "ingest/judge.py": Target(6, _JUDGE),
+    "ingest/steps.py": Target(12, _JUDGE),
+    "ingest/inversion.py": Target(6, _TREE),
+    "ingest/tree.py": Target(14, _TREE),
+    "ingest/node_memory.py": Target(8, ("tests/ingest/test_node_memory.py",)),
+    "ingest/node.py": Target(12, _TREE),
     "ingest/records.py": Target(3, _JUDGE),
-    "common/event.py": Target(8, ("tests/common/test_event.py", *_JUDGE)),
-    "common/commit_payload.py": Target(6, ("tests/common/test_event.py", _SPEC)),
-    "common/commit.py": Target(6, ("tests/common/test_commit.py", *_JUDGE)),
-    "common/car.py": Target(6, ("tests/common/test_car.py", *_JUDGE)),
+    "common/event.py": Target(7, ("tests/common/test_event.py", *_JUDGE)),
+    "common/commit_payload.py": Target(5, ("tests/common/test_event.py", _SPEC)),
+    "common/commit.py": Target(5, ("tests/common/test_commit.py", *_JUDGE)),
+    "common/car.py": Target(5, ("tests/common/test_car.py", *_JUDGE)),
     "common/cid.py": Target(
-        3, ("tests/common/test_cid.py", "tests/interop/test_syntax_vectors.py", _SPEC)
+        2, ("tests/common/test_cid.py", "tests/interop/test_syntax_vectors.py", _SPEC)
     ),
     "common/syntax.py": Target(
-        6, ("tests/common/test_syntax.py", "tests/interop/test_syntax_vectors.py", _SPEC)
+        5, ("tests/common/test_syntax.py", "tests/interop/test_syntax_vectors.py", _SPEC)
     ),
-    "common/account_state.py": Target(3, (*_JUDGE, "tests/persist/test_same_states.py")),
+    "common/account_state.py": Target(2, (*_JUDGE, "tests/persist/test_same_states.py")),
     "ingest/signature.py": Target(
-        6, ("tests/ingest/test_signature.py", "tests/interop/test_crypto_vectors.py", _SPEC)
+        5, ("tests/ingest/test_signature.py", "tests/interop/test_crypto_vectors.py", _SPEC)
     ),
-    "ingest/did_document.py": Target(8, ("tests/ingest/test_did_document.py", _SPEC)),
+    "ingest/did_document.py": Target(7, ("tests/ingest/test_did_document.py", _SPEC)),
     "ingest/directory.py": Target(4, ("tests/ingest/test_directory.py",)),
-    "ingest/outage.py": Target(4, ("tests/ingest/test_outage.py",)),
-    "ingest/account.py": Target(4, _PIPELINE),
-    "ingest/pipeline.py": Target(12, _PIPELINE),
+    "ingest/outage.py": Target(3, ("tests/ingest/test_outage.py",)),
+    "ingest/questions.py": Target(3, ("tests/ingest/test_questions.py",)),
+    "ingest/documents.py": Target(3, ("tests/ingest/test_documents.py",)),
+    "ingest/account.py": Target(3, _PIPELINE),
+    "ingest/pipeline.py": Target(6, _PIPELINE),
+    "ingest/settling.py": Target(8, _PIPELINE),
     "ingest/in_flight.py": Target(2, _PIPELINE),
-    "ingest/waiting.py": Target(10, _PIPELINE),
+    "ingest/waiting.py": Target(8, _PIPELINE),
     "ingest/rates.py": Target(4, ("tests/ingest/test_rates.py", *_PIPELINE)),
     "ingest/clock.py": Target(6, ("tests/ingest/test_clock.py", *_PIPELINE)),
     "ingest/inquiry.py": Target(4, ("tests/ingest/test_status.py", *_PIPELINE)),
-    "ingest/status.py": Target(4, ("tests/ingest/test_status.py",)),
+    "ingest/status.py": Target(3, ("tests/ingest/test_status.py",)),
     "persist/sequencer.py": Target(
-        8, ("tests/persist/test_sequencer.py", "tests/persist/test_ours.py", _SPEC)
+        6, ("tests/persist/test_sequencer.py", "tests/persist/test_ours.py", _SPEC)
     ),
     "persist/account.py": Target(4, ("tests/persist/test_account.py",)),
     "persist/recall.py": Target(
-        3, ("tests/persist/test_recall.py", "tests/persist/test_sequencer.py")
+        2, ("tests/persist/test_recall.py", "tests/persist/test_sequencer.py")
     ),
     "persist/replay.py": Target(
-        4, ("tests/persist/test_replay.py", "tests/persist/test_same_states.py")
+        3, ("tests/persist/test_replay.py", "tests/persist/test_same_states.py")
     ),
     "persist/tally.py": Target(2, ("tests/persist/test_tally.py",)),
 }

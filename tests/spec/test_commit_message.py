@@ -300,6 +300,14 @@ def test_s_com_15_an_update_and_a_delete_tell_what_was_there(action: str) -> Non
     assert scene.fate(scene.said(fork, ops=[op])) is DropReason.OP_PREV_MISSING
 
 
+def test_s_com_15_an_update_to_what_was_there_changes_nothing_and_passes() -> None:
+    scene = Scene()
+    assert scene.fate(scene.commit([create("com.example.note/a")])) is None
+    same = create("com.example.note/a")._replace(action="update")
+    event = scene.commit([same])
+    assert scene.marks(event) == 0
+
+
 def test_s_com_16_a_path_occurs_once_in_a_commit() -> None:
     scene = Scene()
     path = scene.paths[5]

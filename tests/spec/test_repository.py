@@ -342,6 +342,28 @@ def test_s_mst_07_a_child_stands_one_level_lower() -> None:
     assert scene.fate(crooked(scene, rightly, low, before)) is None
 
 
+@pytest.mark.parametrize("comes", [True, False])
+def test_s_mst_07_no_subtree_hangs_in_two_places(comes: bool) -> None:
+    """Its keys cannot lie in both, whether it came along or not."""
+    first, second, new = keys_at(1, 9)[2:9:3]
+    low = [key for key in keys_at(0, 60) if key < first]
+    shared = mst.Node(0, low, [VALUE] * len(low), [None] * (len(low) + 1))
+    for links in ([shared, shared, None, None], [shared, None, shared, None]):
+        root = mst.Node(1, [first, second, new], [VALUE] * 3, links)
+        before = mst.Node(1, [first, second], [VALUE] * 2, [links[0], links[1], links[2]])
+        op = create_op(new, RECORD)
+        scene = Scene()
+        sealed(root)
+        event = scene.of_tree(
+            root,
+            sealed(before),
+            [op],
+            records=[encode(RECORD)],
+            leave_out=None if comes else shared.cid,
+        )
+        assert scene.fate(event) in STRUCTURE
+
+
 def test_s_mst_07_nothing_stands_below_the_bottom() -> None:
     a, b, c = KEYS
     scene = Scene()
