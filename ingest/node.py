@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from common.cid import DAG_CBOR_PREFIX, cid_of
@@ -43,6 +44,7 @@ _NULL: Final = b"\xf6"
 _LINK_BYTES: Final = 41
 _LEFT: Final = b"al" + _LINK + DAG_CBOR_PREFIX
 _LEFT_BYTES: Final = 43
+_ROOM: Final = bytes(36)
 _VALUE_BYTES: Final = 43
 """Bytes of an entry's `v`, key included: what stands behind its `t`."""
 _SHARED_HEAD: Final = b"ap"
@@ -88,27 +90,44 @@ class BadTree(NamedTuple):
 class Node:
     """One node. Left alone once it was made: a change makes another one.
 
-    level: the depth of its keys. keys: in full. entries: each one's bytes. links[i]: the subtree
-    before keys[i], the last one behind all: its CID, itself, or nothing (b""). Where links[i + 1]
-    is a changed node, the link in entries[i] is still the one of before.
-    cid: None until the node is hashed.
+    level: the depth of its keys. keys: in full. links[i]: the subtree before keys[i], the last one
+    behind all: its CID, or nothing (b""). raw: its bytes; the entry of keys[i] is
+    raw[bounds[i] : bounds[i + 1]].
+    cid: None until ingest.tree has hashed it; till then a link may be a node too, for whose CID
+    there is only room in `raw`.
     """
 
-    __slots__ = ("cid", "entries", "keys", "level", "links")
+    __slots__ = ("bounds", "cid", "keys", "level", "links", "raw")
 
     def __init__(
         self,
         cid: bytes | None,
         level: int,
         keys: list[bytes],
-        entries: list[bytes],
         links: list[bytes | Node],
+        raw: bytes,
+        bounds: list[int],
     ) -> None:
         self.cid = cid
         self.level = level
         self.keys = keys
-        self.entries = entries
         self.links = links
+        self.raw = raw
+        self.bounds = bounds
+
+    def entries(self) -> list[bytes]:
+        """The bytes of each entry."""
+        raw = self.raw
+        return [raw[start:end] for start, end in pairwise(self.bounds)]
+
+    def value(self, i: int) -> bytes:
+        """The CID of the record at keys[i]."""
+        end = self.bounds[i + 1]
+        return self.raw[end - 36 : end]
+
+    def link_at(self, i: int) -> int:
+        """Where in `raw` the CID of links[i] stands, if it is not null."""
+        return self.bounds[i] - _VALUE_BYTES - 36 if i else len(self.raw) - 36
 
 
 def depth_of(key: bytes) -> int:
@@ -152,8 +171,7 @@ def load(raw: bytes, cid: bytes, level: int | None, low: bytes, high: bytes) -> 
         # Whole: or else the first entry is refused below.
         level = depth_of(found[0][2])
     least, most = _LEAST[level], _MOST[level]
-    key = b""
-    keys, entries = [], []
+    key, keys, bounds = b"", [], [start]
     links: list[bytes | Node] = [left]
     for entry, head, suffix, shared, right in found:
         # S-MST-06, S-MST-07: keys ascend, and share all they can with the one before.
@@ -170,9 +188,9 @@ def load(raw: bytes, cid: bytes, level: int | None, low: bytes, high: bytes) -> 
         if not least <= sha256(key).digest() <= most:
             return BadTree(DropReason.TREE_MALFORMED, "a key is not of its level's depth")
         keys.append(key)
-        entries.append(entry)
         links.append(right)
         start += len(entry)
+        bounds.append(start)
     if start != end:
         return _malformed("bytes between entries")
     if len(raw) > MAX_KEY_BYTES and max(map(len, keys)) > MAX_KEY_BYTES:
@@ -182,7 +200,7 @@ def load(raw: bytes, cid: bytes, level: int | None, low: bytes, high: bytes) -> 
         return BadTree(DropReason.TREE_MALFORMED, "a key lies outside of its subtree")
     if not level and any(links):
         return BadTree(DropReason.TREE_MALFORMED, "a subtree at the bottom")
-    return Node(cid, level, keys, entries, links)
+    return Node(cid, level, keys, links, raw, bounds)
 
 
 def _load_empty(raw: bytes, cid: bytes, level: int | None, left: bytes) -> Node | BadTree:
@@ -190,12 +208,12 @@ def _load_empty(raw: bytes, cid: bytes, level: int | None, left: bytes) -> Node 
     if level is None:
         if raw != EMPTY_TREE:
             return BadTree(DropReason.TREE_MALFORMED, "a root without entries")
-        return Node(cid, 0, [], [], [b""])
+        return Node(cid, 0, [], [b""], raw, [4])
     if not left:
         return BadTree(DropReason.TREE_MALFORMED, "an empty node that leads nowhere")
     if level == 0:
         return BadTree(DropReason.TREE_MALFORMED, "a subtree at the bottom")
-    return Node(cid, level, [], [], [left])
+    return Node(cid, level, [], [left], raw, [4])
 
 
 def _malformed(detail: str) -> BadTree:
@@ -225,11 +243,6 @@ def with_shared(entry: bytes, key: bytes, shared: int, right: object) -> bytes:
     return _front(key, shared) + entry[-rest:]
 
 
-def with_value(entry: bytes, value: bytes) -> bytes:
-    """The same entry with another record."""
-    return entry[:-36] + value
-
-
 def with_right(entry: bytes, before: object, right: bytes) -> bytes:
     """The same entry with another subtree behind it.
 
@@ -239,9 +252,9 @@ def with_right(entry: bytes, before: object, right: bytes) -> bytes:
     return entry[:-cut] + (_LINK + right if right else _NULL) + entry[-_VALUE_BYTES:]
 
 
-def value_of(entry: bytes) -> bytes:
-    """The CID of an entry's record."""
-    return entry[-36:]
+def is_record_cid(cid: bytes) -> bool:
+    """Whether a CID is one that an entry can hold: version 1, with 32 bytes of hash."""
+    return len(cid) == 36 and cid[0] == 1 and cid[3] == 32
 
 
 def shared_by(entry: bytes, key: bytes) -> int:
@@ -254,11 +267,23 @@ def shared_by(entry: bytes, key: bytes) -> int:
     return len(key) - (entry[4] << 8 | entry[5])
 
 
-def encode(entries: list[bytes], left: bytes) -> bytes:
-    """A node's bytes."""
-    return b"\xa2ae%b%bal%b" % (
-        _COUNT_HEADS[len(entries)], b"".join(entries), _LINK + left if left else _NULL,
-    )  # fmt: skip
+def new_node(
+    level: int, keys: list[bytes], entries: list[bytes], links: list[bytes | Node]
+) -> Node:
+    """A node made of entries; for links to nodes that have no CID yet, there is room in both."""
+    left = links[0]
+    raw = b"\xa2ae%b%bal%b" % (
+        head := _COUNT_HEADS[len(entries)],
+        b"".join(entries),
+        _LINK + room_for(left) if left else _NULL,
+    )
+    bounds = list(accumulate(map(len, entries), initial=3 + len(head)))
+    return Node(None, level, keys, links, raw, bounds)
+
+
+def room_for(link: bytes | Node) -> bytes:
+    """A link's CID, or room for that of a node that has none yet."""
+    return link if isinstance(link, bytes) else _ROOM
 
 
 def _front(key: bytes, shared: int) -> bytes:
