@@ -8,7 +8,7 @@ All that came and hangs in the tree is loaded, needed or not: each block once, s
 bounded by what came, and nothing malformed is passed on unseen. A subtree that did not come is only
 its CID: it may stay where it is.
 
-Source: spec section 2.1 (steps 12 to 14) to 2.3; S-VAL-06, S-VAL-08, S-VAL-19, S-MST-07, S-MST-14.
+Source: spec section 2.1 (steps 12 to 14) to 2.3; S-COM-15, S-VAL-06, S-VAL-08, S-VAL-19, S-MST-07, S-MST-14.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def undo(
         nodes: an empty dict, to be filled with the nodes of the tree, by CID.
     """
     if not ops and data not in blocks:
-        # 3-35: a commit that changes nothing need not bring the tree.
+        # S-COM-17, 3-35: a commit that changes nothing need not bring the tree.
         return data
     if nodes is None:
         nodes = {}
