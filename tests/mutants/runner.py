@@ -53,6 +53,9 @@ def run_all(
         pristine = _copied(Path(folder) / "pristine")
         for mutant in mutants:
             mutant.applied_to((pristine / mutant.path).read_text())
+        # Where the published vectors lie beside the repository, the copies find them too.
+        if (ROOT.parent / "shared").is_dir():
+            (Path(folder) / "shared").symlink_to(ROOT.parent / "shared")
         trees = [Path(folder) / str(i) for i in range(jobs)]
         for tree in trees:
             shutil.copytree(pristine, tree)

@@ -105,6 +105,11 @@ def test_s_acc_05_unknown_statuses_are_kept(status: str) -> None:
     assert scene.state.status == status
 
 
+def test_s_acc_05_a_status_is_kept_within_reason() -> None:
+    scene = Scene()
+    assert scene.fate(said(scene, active=False, status="x" * 65)) is DropReason.FIELD_INVALID
+
+
 def test_s_acc_06_inactive_without_a_status_gives_no_reason() -> None:
     scene = Scene()
     assert scene.fate(said(scene, active=False)) is None

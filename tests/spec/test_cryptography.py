@@ -18,7 +18,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from common.verdict import DropReason
 from ingest.did_document import Broken, parse_document
-from ingest.signature import K256Key, KeyInvalid, P256Key, parse_multikey
+from ingest.signature import (
+    K256Key,
+    KeyInvalid,
+    P256Key,
+    parse_legacy_key,
+    parse_multikey,
+)
 from tests.interop.vectors import vectors
 from tests.simnet.drisl import cid_of, encode, link
 from tests.simnet.events import Event
@@ -163,6 +169,37 @@ def test_s_cry_05_a_multikey_is_a_codec_and_a_compressed_point(curve: Curve) -> 
     ):
         with pytest.raises(KeyInvalid):
             parse_multikey(wrong)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_s_cry_05_the_point_may_lie_on_either_side_of_the_curve(curve: Curve) -> None:
+    codec = {Curve.K256: b"\xe7\x01", Curve.P256: b"\x80\x24"}[curve]
+    seen = set()
+    for i in range(20):
+        key = SigningKey(curve, f"seed {i}")
+        seen.add(key.compressed[0])
+        assert parse_multikey("z" + base58(codec + key.compressed)).point == key.compressed
+    assert seen == {2, 3}
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_s_cry_06_a_legacy_key_is_a_point_and_nothing_else(curve: Curve) -> None:
+    name = {Curve.K256: "K-256", Curve.P256: "P-256"}[curve]
+    digest = sha256(b"m").digest()
+    for i in range(8):
+        key = SigningKey(curve, f"seed {i}")
+        for point in (key.uncompressed, key.compressed):
+            parsed = parse_legacy_key("z" + base58(point), name)
+            assert parsed.verify(digest, key.sign(b"m"))
+        hybrid = bytes([6 + key.uncompressed[-1] % 2]) + key.uncompressed[1:]
+        for wrong in (
+            hybrid,
+            key.uncompressed[:-1],
+            key.compressed + b"\0",
+            b"\4" + key.compressed[1:],
+        ):
+            with pytest.raises(KeyInvalid):
+                parse_legacy_key("z" + base58(wrong), name)
 
 
 @pytest.mark.parametrize("curve", CURVES)

@@ -71,6 +71,14 @@ def test_s_ide_04_no_handle_is_believed_or_disbelieved(handle: str) -> None:
     assert scene.state == known
 
 
+@pytest.mark.parametrize(("chars", "passes"), [(2048, True), (2049, False)])
+def test_s_ide_04_a_handle_is_a_text_within_reason(chars: int, passes: bool) -> None:
+    scene = Scene()
+    fate = scene.fate(said(scene, handle="h" * chars))
+    assert fate is (None if passes else DropReason.FIELD_INVALID)
+    assert scene.fate(said(scene, handle=7)) is DropReason.FIELD_INVALID
+
+
 def test_s_ide_05_the_handle_passes_as_it_came() -> None:
     scene = Scene()
     event = said(scene, handle="Alice.Test", note="unknown")

@@ -89,6 +89,14 @@ def test_s_mst_01_prev_may_name_a_commit_and_unknown_fields_are_signed_too(
     assert scene.fate(signed(scene, {"prev": prev, **more})) is None
 
 
+@pytest.mark.parametrize(("count", "passes"), [(255, True), (256, False)])
+def test_s_mst_01_a_commit_has_fields_within_reason(count: int, passes: bool) -> None:
+    scene = Scene()
+    more = {f"unknown{i}": i for i in range(count - 6)}
+    fate = scene.fate(signed(scene, more))
+    assert fate is (None if passes else DropReason.COMMIT_MALFORMED)
+
+
 @pytest.mark.parametrize("did", ["DID:PLC:X", "did:plc:" + "A" * 24, "did:plc:short", "did:PLC:x"])
 def test_s_mst_02_a_did_is_in_its_normal_form(did: str) -> None:
     scene = Scene()
