@@ -29,6 +29,7 @@ from common.syntax import PLC_METHOD
 from common.verdict import WAIVABLE, Drop, DropReason, Level
 from ingest.checked import Checked, Result
 from ingest.did_document import NotFound
+from ingest.node_memory import NodeMemory
 from ingest.steps import (
     REV_SKEW_S,
     Case,
@@ -108,6 +109,7 @@ def judge(
     now_s: float,
     fresh: bool,
     asked: bool,
+    memory: NodeMemory | None = None,
     checked: Checked | None = None,
 ) -> Verdict:
     """Decide on one event.
@@ -118,12 +120,13 @@ def judge(
         now_s: the relay's clock, Unix seconds.
         fresh: `identity` was looked up after the event came in, or may not be looked up again.
         asked: the account's host was asked for its status since then; `state` has the answer.
+        memory: of nodes of sound trees; no verdict depends on it.
         checked: counts the steps.
     """
     kind = event.kind
     if kind is Kind.IDENTITY:
         return _judge_identity(event, identity, state)
-    case = Case(event, identity, state, source, now_s, fresh, asked)
+    case = Case(event, identity, state, source, now_s, fresh, asked, memory)
     for at, step in enumerate(STEPS[kind]):
         verdict = step(case)
         if verdict is None:

@@ -4,7 +4,7 @@ A step looks at a `Case` and gives None when its rule holds, or the verdict that
 What a step finds out on the way (the blocks, the signed commit) it leaves in the case for those
 behind it; which steps there are, and in which order, ingest.judge lists.
 
-No I/O, no clock, no memory beyond the case.
+No I/O, no clock, no memory but the one that the case brings.
 
 Source: the sync spec's message validation checklist; ids are those of docs/spec.md.
 """
@@ -23,7 +23,8 @@ from common.syntax import tid_text, tid_time_s
 from common.verdict import Drop, DropReason
 from ingest.did_document import Identity, NotFound
 from ingest.inversion import undo
-from ingest.node import EMPTY_TREE_CID, BadTree
+from ingest.node import EMPTY_TREE_CID, BadTree, Node
+from ingest.node_memory import NodeMemory
 from ingest.records import check_records as check_each_record
 from ingest.verdicts import Known, NeedFreshIdentity, NeedStatus, Source
 
@@ -45,8 +46,8 @@ class Case:
     """
 
     __slots__ = (
-        "asked", "car", "event", "fresh", "identity", "marks", "now_s", "signed", "source",
-        "state", "surplus", "waived",
+        "asked", "car", "event", "fresh", "identity", "marks", "memory", "now_s", "signed",
+        "source", "state", "surplus", "waived",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +59,7 @@ class Case:
         now_s: float,
         fresh: bool,  # noqa: FBT001 - one call, by place: it is made for every event
         asked: bool,  # noqa: FBT001 - as above
+        memory: NodeMemory | None = None,
     ) -> None:
         self.event = event
         self.identity = identity
@@ -66,6 +68,7 @@ class Case:
         self.now_s = now_s
         self.fresh = fresh
         self.asked = asked
+        self.memory = memory
         self.car: Car | None = None
         self.signed: SignedCommit | None = None
         self.waived: DropReason | None = None
@@ -272,20 +275,32 @@ def check_inversion(case: Case) -> Drop | None:
     """The tree is one, says what the operations say, and without them is the one before.
 
     Of a repo's first commit without `prevData` the one before is the empty tree. What of the tree
-    came and is linked is checked whole, needed or not; see ingest.inversion.
+    came and is linked is checked whole, needed or not; see ingest.inversion. Where the tree before
+    is remembered, the same is often proven without reading the new one; see ingest.node_memory.
     Source: S-VAL-06, S-VAL-08, S-VAL-17, S-COM-17, S-COM-18, S-DSY-01, S-DSY-08.
     """
     event, car, signed = case.event, case.car, case.signed
     assert car is not None
     assert signed is not None
-    before = undo(car.blocks, signed.data, event.ops)
-    if isinstance(before, BadTree):
-        return _drop(case, before.reason, before.detail)
+    memory, prev_data = case.memory, event.prev_data
+    if (
+        memory is None
+        or prev_data is None
+        or not memory.proves(car.blocks, signed.data, prev_data, event.ops)
+    ):
+        nodes: dict[bytes, Node] = {}
+        before = undo(car.blocks, signed.data, event.ops, nodes)
+        if isinstance(before, BadTree):
+            return _drop(case, before.reason, before.detail)
+        # Where it may be missing, or that was waived, only a first commit can be told to be sound.
+        if before != (prev_data or EMPTY_TREE_CID):
+            return _drop(
+                case, DropReason.PREV_DATA_MISMATCH, "the operations lead from another tree"
+            )
+        if memory is not None:
+            memory.learn(nodes.values())
     # S-VAL-19: the nodes were taken out; beside the commit and the records nothing should be left.
     case.surplus = len(car.blocks) - 1 - len({op.cid for op in event.ops if op.cid is not None})
-    # Where it may be missing, or that was waived, only a first commit can be told to be sound.
-    if before != (event.prev_data or EMPTY_TREE_CID):
-        return _drop(case, DropReason.PREV_DATA_MISMATCH, "the operations lead from another tree")
     return None
 
 
