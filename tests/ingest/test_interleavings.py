@@ -40,23 +40,21 @@ def numbered(events: list[tuple[Event, bool]], first: int = 1) -> list[tuple[byt
     return [(event.frame(seq), late) for seq, (event, late) in enumerate(events, first)]
 
 
-def migration(**changed: Any) -> Story:
-    """Two commits at the old host; then the new one, with a new key, while the old one still speaks.
+def migration(commits: int = 2, **changed: Any) -> Story:
+    """So many commits at the old host; then at the new one, with a new key, while the old one still speaks.
 
     Of the account one commit more is known from before.
     """
     rng, clock = random.Random(1), Clock(START_US)
     account = Account(plc_did("mover"), "mover.test", Curve.K256, clock, "mover", 0)
     before = identity_of(account, OLD.hostname)
-    commits = [account.commit(account.choose_writes(rng)) for _ in range(3)]
+    said = [(account.commit(account.choose_writes(rng)), False) for _ in range(1 + commits)]
     account.new_key()
     after = identity_of(account, NEW.hostname)
     new = [account.identity(), account.account()]
-    new += [account.commit(account.choose_writes(rng)) for _ in range(2)]
+    new += [account.commit(account.choose_writes(rng)) for _ in range(commits)]
     late = account.account_as("deactivated")
-    known, *old = numbered(
-        [(commits[0], False), (commits[1], False), (commits[2], False), (late, True)]
-    )
+    known, *old = numbered([*said, (late, True)])
     story = Story(
         account.did,
         old,
@@ -76,7 +74,7 @@ def check_migration(world: World) -> None:
     said = [(judged.host, judged.upstream_seq) for judged in log]
     assert len(set(said)) == len(said), "something left twice"
     commits = [judged for judged in log if judged.kind == Kind.COMMIT]
-    revs = [judged.after.rev for judged in commits]
+    revs = [judged.after.rev or "" for judged in commits]
     assert revs == sorted(set(revs)), "revs do not rise"
     hosts = [judged.host for judged in log if judged.kind != Kind.IDENTITY]
     assert hosts == sorted(hosts), "the old host still had a say after the new one"
@@ -112,6 +110,59 @@ def _number(story: Story, judged: Any) -> int:
 
 
 def test_a_migration_between_two_processes_in_every_order() -> None:
-    worlds, ends = explore(migration(), check_migration, 100_000)
-    print(worlds, ends)
+    worlds, ends = explore(migration(patient=False), check_migration, 100_000)
+    assert worlds > 10_000
+    assert ends > 10
+
+
+@pytest.mark.slow
+def test_a_migration_between_two_processes_in_every_order_with_questions_that_are_begun_late() -> (
+    None
+):
+    worlds, _ends = explore(migration(), check_migration, 200_000)
+    assert worlds > 20_000
+
+
+def test_a_migration_within_one_process_in_every_order() -> None:
+    worlds, ends = explore(migration(processes=(0, 0)), check_migration, 100_000)
+    assert worlds > 1_000
+    assert ends > 1
+
+
+def test_a_migration_while_a_look_up_fails_in_every_order() -> None:
+    # One commit less at each host, as the failure can come anywhere.
+    story = migration(commits=1, failures=1, patient=False)
+    worlds, ends = explore(story, check_migration, 200_000)
+    assert worlds > 3_000
+    assert ends > 1
+
+
+def silent_key_change() -> Story:
+    """A commit under the old key, then two under the new one, of which no #identity tells."""
+    rng, clock = random.Random(2), Clock(START_US)
+    account = Account(plc_did("silent"), "silent.test", Curve.K256, clock, "silent", 0)
+    before = identity_of(account, OLD.hostname)
+    said = [(account.commit(account.choose_writes(rng)), False) for _ in range(2)]
+    account.new_key()
+    said += [(account.commit(account.choose_writes(rng)), True) for _ in range(2)]
+    known, *stream = numbered(said)
+    after = identity_of(account, OLD.hostname)
+    return Story(account.did, stream, [], before, after, known=[known[0]], failures=1)
+
+
+def check_silent_key_change(world: World) -> None:
+    process = world.reader(0)
+    dropped = {seq: reason for _host, seq, reason in process.drops}
+    # S-IDN-15: what was signed with the old key is nothing once the document has the new one.
+    assert dropped in ({}, {2: DropReason.SIGNATURE_INVALID})
+    seqs = [judged.upstream_seq for judged in world.log]
+    assert seqs == [seq for seq in range(1, 5) if seq not in dropped]
+    marked = [judged.upstream_seq for judged in world.log if judged.marks]
+    assert marked == ([3] if dropped else [])
+    assert process.pipeline.held == process.pipeline.in_flight == 0
+
+
+def test_a_silent_change_of_the_key_in_every_order() -> None:
+    worlds, ends = explore(silent_key_change(), check_silent_key_change, 100_000)
+    assert worlds > 100
     assert ends > 1

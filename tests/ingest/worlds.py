@@ -22,10 +22,12 @@ out no order, only its repetition.
 
 from __future__ import annotations
 
+import gc
 import io
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
@@ -35,6 +37,7 @@ from common.envelope import NEVER_SEEN, AccountState, Batch, Judged, Reply
 from common.event import Event, decode
 from common.verdict import Drop, DropReason
 from ingest.account import Feed, Pending
+from ingest.checked import Checked
 from ingest.config import Limits
 from ingest.did_document import Identity
 from ingest.judge import Source
@@ -73,19 +76,6 @@ def _by_number(value: Any) -> tuple[Callable[[int], Any], tuple[int]]:
     return shared, (_numbers[id(share(value))],)
 
 
-class _Pickler(pickle.Pickler):
-    """Copies what may change; the rest goes by its number."""
-
-    dispatch_table = dict.fromkeys((Event, Identity, Limits, Source), _by_number)
-
-
-def frozen(world: World) -> bytes:
-    """A world, to be thawed as often as it is needed."""
-    file = io.BytesIO()
-    _Pickler(file, protocol=5).dump(world)
-    return file.getvalue()
-
-
 _decoded: dict[bytes, Any] = {}
 
 
@@ -103,7 +93,8 @@ class Story:
     old, new: each a frame, and whether it is said only after the document has changed.
     before, after: the document. processes: which one reads the old host, and which the new one.
     known: of the account and its document before anything happens, frames of the old host.
-    failures: how many questions may fail.
+    failures: how many questions may fail. patient: a question may be begun some time after it came
+    up; otherwise at once, which leaves out that it may count for events that came in between.
     """
 
     did: str
@@ -112,8 +103,23 @@ class Story:
     before: Identity
     after: Identity
     processes: tuple[int, int] = (0, 1)
-    known: list[bytes] = None  # type: ignore[assignment]
+    known: list[bytes] = field(default_factory=list)
     failures: int = 0
+    patient: bool = True
+
+
+class _Pickler(pickle.Pickler):
+    """Copies what may change; the rest goes by its number. Nothing depends on how often which step of
+    the judge has run, so that is counted for all worlds together."""
+
+    dispatch_table = dict.fromkeys((Event, Identity, Limits, Source, Checked, Story), _by_number)
+
+
+def frozen(world: World) -> bytes:
+    """A world, to be thawed as often as it is needed."""
+    file = io.BytesIO()
+    _Pickler(file, protocol=5).dump(world)
+    return file.getvalue()
 
 
 class Question:
@@ -177,7 +183,7 @@ class World:
         self.taken = [0, 0]
         self.log: list[Judged] = []
         self.sequencer = Sequencer(1, 1, Accounts(), Duplicates(), Recalls(), Tallies())
-        for frame in story.known or ():
+        for frame in story.known:
             self._hear_quietly(frame)
 
     @property
@@ -245,7 +251,15 @@ class World:
         for process in self.processes:
             while process.pipeline.has_more:
                 process.pipeline.judge_more(self.now_s)
+        if not self.story.patient:
+            self._begin_all()
         self._check_conservation()
+
+    def _begin_all(self) -> None:
+        for process in self.processes:
+            question = process.question
+            if question is not None and question.asked_s is None:
+                question.asked_s, question.identity = self.now_s, self.identity
 
     def _answer(self, process: Process, which: str) -> None:
         question = process.question
@@ -296,7 +310,7 @@ class World:
     @property
     def state(self) -> AccountState:
         """What persist knows of the account."""
-        return self.sequencer._accounts.get(self.story.did) or NEVER_SEEN  # noqa: SLF001
+        return self.sequencer._accounts.get(self.story.did) or NEVER_SEEN
 
     def _check_conservation(self) -> None:
         for process in self.processes:
@@ -318,14 +332,14 @@ class World:
 
     def _look_at(self, process: Process) -> tuple[Any, ...]:
         pipeline, question = process.pipeline, process.question
-        account = pipeline._accounts.find(self.story.did)  # noqa: SLF001
+        account = pipeline._accounts.find(self.story.did)
         replies = tuple(
             (tuple(reply.logged), tuple(reply.duplicate), tuple(reply.back))
             for reply in process.replies
         )
         if account is None:
             return ()
-        sent = list(pipeline._in_flight._sent.values())  # noqa: SLF001
+        sent = list(pipeline._in_flight._sent.values())
         order = {p.judged.position: at for at, p in enumerate(sent) if p.judged is not None}
         begun_s = None if question is None else question.asked_s
 
@@ -362,7 +376,15 @@ class World:
         )
 
 
-_Pickler.dispatch_table[Story] = _by_number
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """What is looked at here has no cycles to collect, and there is more and more of it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 def explore(story: Story, check: Callable[[World], None], most: int) -> tuple[int, int]:
@@ -373,28 +395,27 @@ def explore(story: Story, check: Callable[[World], None], most: int) -> tuple[in
     Raises:
         AssertionError: one is wrong, or there are more than `most`; with the steps that led there.
     """
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, _no_collector():
         patch.setattr(pipeline_module, "decode", decode_once)
         first = World(story)
         ends = 0
         came_from: dict[tuple[Any, ...], tuple[tuple[Any, ...], Step] | None] = {first.look(): None}
-        to_visit = [(first.look(), frozen(first))]
+        to_visit = [(first.look(), list(first.steps()), frozen(first))]
         while to_visit:
-            look, frost = to_visit.pop()
-            steps = list(pickle.loads(frost).steps())  # noqa: S301 - our own
+            look, steps, frost = to_visit.pop()
             step: Step | None = None
             try:
                 if not steps:
                     ends += 1
-                    check(pickle.loads(frost))  # noqa: S301
+                    check(pickle.loads(frost))
                 for step in steps:
-                    world = pickle.loads(frost)  # noqa: S301
+                    world = pickle.loads(frost)
                     world.take_step(step)
                     reached = world.look()
                     if reached not in came_from:
                         came_from[reached] = look, step
                         assert len(came_from) <= most, f"more than {most} worlds"
-                        to_visit.append((reached, frozen(world)))
+                        to_visit.append((reached, list(world.steps()), frozen(world)))
             except AssertionError as error:
                 path = [] if step is None else [step]
                 at = came_from[look]
