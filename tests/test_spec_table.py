@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -33,6 +34,7 @@ class Row(NamedTuple):
     reason: str
 
 
+@cache
 def rows() -> list[Row]:
     """The table's rows."""
     found = []
@@ -46,6 +48,7 @@ def rows() -> list[Row]:
     return found
 
 
+@cache
 def mentioned(text: str) -> set[str]:
     """The ids that a source names, ranges too: `S-COM-02 to 04`."""
     found = set()
@@ -56,6 +59,7 @@ def mentioned(text: str) -> set[str]:
     return found
 
 
+@cache
 def functions_by_rule() -> dict[str, set[str]]:
     """The tests of tests/spec, path::name, by the id in their names."""
     found: dict[str, set[str]] = {}
