@@ -3,7 +3,7 @@
 
 PYTHON_IN_VENV := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint format bench mutants test-realpds clean
+.PHONY: help demo run test test-slow lint format bench mutants test-realpds fuzz clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,8 +14,11 @@ demo: .venv/.built ## Watch a whole relay on a simulated network; SECONDS=20 end
 run: .venv/.built ## Start the relay in the foreground; docs/settings.md has the settings
 	@exec $(PYTHON_IN_VENV) -m common.command run
 
-test: .venv/.built ## Run every test; ARGS="tests/persist -x" to choose
+test: .venv/.built ## Run every test but the slow ones; ARGS="tests/persist -x" to choose
 	@$(PYTHON_IN_VENV) -m pytest -q $(ARGS)
+
+test-slow: .venv/.built ## Run the tests that take minutes of real time each
+	@$(PYTHON_IN_VENV) -m pytest -q -m slow $(ARGS)
 
 lint: .venv/.built ## Check style and types
 	@$(PYTHON_IN_VENV) -m ruff check .
@@ -33,6 +36,9 @@ mutants: .venv/.built ## Put small bugs into a copy, one at a time: does a test 
 
 test-realpds: .venv/.built ## Run real PDSes and a real directory against the relay; needs npm
 	@$(PYTHON_IN_VENV) -m tests.realpds.live $(ARGS)
+
+fuzz: .venv/.built ## Hunt every parser; SECONDS=600 for each, two at a time; ARGS="node judge" to choose
+	@nice $(PYTHON_IN_VENV) -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 clean: ## Remove .venv and caches; never data
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -120,6 +120,10 @@ class Limits:
     """Accounts whose state and key are remembered: about 1 kB each."""
 
 
+FIRST_RATE: Final = Rate(burst=5_000, every_s=0.02)
+"""DIDs never met before that a host may have looked up. The busiest hosts bring some ten a second when
+a relay begins with nothing, and after that one now and then; who makes DIDs up as fast as the socket
+allows has fifty a second of them asked for, and waits for the rest."""
 SITE_RATE: Final = Rate(burst=20, every_s=0.25)
 """Requests to one stranger's site. Services of did:webs below one domain have some hundreds of them,
 which takes a minute or two; who lets thousands of new ones appear waits for them himself."""
@@ -136,6 +140,7 @@ class ResolverLimits:
         One request, whoever waits; the pause begins at retry_first_s and doubles.
     busy_longest_s: the longest pause that the directory may ask for. Longer ones come from a mistake,
         and the hosts stand still meanwhile.
+    first_rate: look-ups of DIDs that nobody has met before, for one host.
     site_at_once, site_rate: requests to one stranger's site, see ingest.sites.
     """
 
@@ -147,6 +152,7 @@ class ResolverLimits:
     retry_longest_s: float = 60.0
     probe_longest_s: float = 5.0
     busy_longest_s: float = 60.0
+    first_rate: Rate = FIRST_RATE
     site_at_once: int = 4
     site_rate: Rate = SITE_RATE
 

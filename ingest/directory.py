@@ -1,8 +1,9 @@
 """Does the directory fail as a whole, or is it this one DID?
 
-One DID that cannot be resolved costs its own oldest events in the end. When many cannot be, the
-fault is the directory's (or our network's), and nothing may be dropped for it. "Not found" for
-most of what is asked is such a fault too, unless a DID that is known to exist is still found.
+One DID that cannot be resolved costs its own oldest events in the end. When those that are known to
+exist cannot be, or most of the newest cannot be (some of those known may lie in a cache on the way), the
+fault is the directory's, or our network's, and nothing may be dropped for it. "Not found" is such a
+fault too, unless a DID that is known to exist is still found.
 
 No I/O and no clock; outcomes and `now_s` are handed in.
 """
@@ -41,8 +42,8 @@ class Directory:
         has lost its mind. One alone may have been deleted since."""
         self._failed_s: float | None = None
         """When it failed as a whole the last time."""
-        self._found_s: float | None = None
-        """When somebody was found the last time."""
+        self._lost = False
+        """Whether it did not find whom it had found before, and has found nobody since."""
 
     def note(self, did: str, answer: Answer, now_s: float) -> None:
         """One question was answered."""
@@ -51,7 +52,7 @@ class Directory:
         if len(self._answers) > WINDOW_DIDS:
             self._answers.popitem(last=False)
         if answer is Answer.FOUND:
-            self._found_s = now_s
+            self._lost = False
             self.knows(did)
         if self.fails(now_s):
             self._failed_s = now_s
@@ -65,13 +66,14 @@ class Directory:
         """It wants to be asked later, whoever is asked for."""
         self._failed_s = now_s
 
-    def found_since(self, since_s: float) -> bool:
-        """Whether somebody was found after that: then it may be believed of others, too."""
-        return self._found_s is not None and self._found_s >= since_s
+    def lost(self, now_s: float) -> None:
+        """It no longer finds whom it found before: so it is not about the DID that was asked for."""
+        self._lost = True
+        self._failed_s = now_s
 
     def fails(self, now_s: float) -> bool:
-        """Whether most of the newest questions about different DIDs got no answer at all."""
-        return self._most(now_s, (Answer.FAILED,))
+        """Whether whoever is asked for is not found: those known before, or most of the newest."""
+        return self._lost or self._most(now_s, (Answer.FAILED,))
 
     def has_failed_within(self, seconds: float, now_s: float) -> bool:
         """Whether it fails now or did so lately.

@@ -11,6 +11,8 @@ Source: S-IDN-01, S-IDN-02, S-IDN-04, S-IDN-13; design section 3.
 
 from __future__ import annotations
 
+from enum import Enum
+
 from common.steady import steady_s
 from common.syntax import PLC_METHOD
 from ingest.config import ResolverLimits
@@ -30,6 +32,15 @@ from ingest.sites import Sites
 
 # Source: S-IDN-13. A tombstoned did:plc is 404 in one version of the directory and 410 in another.
 _GONE = (404, 410)
+
+
+class Told(Enum):
+    """What the directory says of the DIDs that it found before."""
+
+    FOUND = "one of them is still there"
+    GONE = "none of them is: they were deleted, or it has lost its mind"
+    FAILED = "it does not answer"
+    NOBODY = "it never found any"
 
 
 class Lookup:
@@ -56,44 +67,43 @@ class Lookup:
         Raises:
             Busy: whoever knows it wants to be asked later; that says nothing about the DID.
         """
-        asked_s = steady_s()
         outcome = await self._fetch(did)
         if not did.startswith(PLC_METHOD):
             return outcome
-        now_s = steady_s()
         directory = self.directory
-        if isinstance(outcome, Unavailable):
-            directory.note(did, Answer.FAILED, now_s)
-        elif isinstance(outcome, Identity):
-            directory.note(did, Answer.FOUND, now_s)
-        elif not directory.found_since(asked_s) and not await self._believes(did, now_s):
-            # It costs a second question, and a directory that has lost its mind drops nothing.
-            directory.note(did, Answer.FAILED, now_s)
-            return Unavailable("the directory no longer finds whom it found before")
-        else:
-            directory.note(did, Answer.NOT_FOUND, now_s)
+        if not isinstance(outcome, Identity):
+            # It costs two more questions, and a directory that has lost its mind drops nothing.
+            told = await self.ask_for_known(but=did)
+            if told is Told.FOUND and not isinstance(outcome, Unavailable):
+                # It may just have come to its senses; or a replica now has what it lacked (S-IDN-11).
+                outcome = await self._fetch(did)
+            elif told is Told.NOBODY and not directory.is_suspect(steady_s()):
+                pass
+            elif not isinstance(outcome, Unavailable):
+                outcome = Unavailable("the directory no longer finds whom it found before")
+            if told in (Told.GONE, Told.FAILED):
+                directory.lost(steady_s())
+        directory.note(did, _answer(outcome), steady_s())
         return outcome
 
-    async def _believes(self, did: str, now_s: float) -> bool:
-        """Whether the directory may be believed that a DID has no document that would do."""
-        is_back = await self.finds_again(but=did)
-        if is_back is None:
-            # Nobody was ever found, so nobody can be asked for.
-            return not self.directory.is_suspect(now_s)
-        return is_back
-
-    async def finds_again(self, but: str = "") -> bool | None:
-        """Whether the directory finds one of those that it found before; None if it never did."""
-        known = [did for did in self.directory.known_dids if did != but]
-        for did in known:
+    async def ask_for_known(self, but: str = "") -> Told:
+        """Ask the directory for those that it found before, one after the other."""
+        told = Told.NOBODY
+        for did in self.directory.known_dids:
+            if did == but:
+                continue
             try:
                 outcome = await self._fetch(did)
             except Busy:
-                return False
+                return Told.FAILED
             if isinstance(outcome, Identity):
                 self.directory.note(did, Answer.FOUND, steady_s())
-                return True
-        return False if known else None
+                return Told.FOUND
+            if isinstance(outcome, Unavailable):
+                return Told.FAILED
+            # This one may have been deleted, or broken, since.
+            told = Told.GONE
+        return told
 
     async def _fetch(self, did: str) -> Outcome:
         url = self.url(did)
@@ -120,3 +130,9 @@ class Lookup:
         # A page that is no document says as little as a failure: a proxy's, an error's.
         known = parse_document(body, did, allow_insecure=self._allow_insecure)
         return Unavailable("no JSON object") if known is None else known
+
+
+def _answer(outcome: Outcome) -> Answer:
+    if isinstance(outcome, Identity):
+        return Answer.FOUND
+    return Answer.FAILED if isinstance(outcome, Unavailable) else Answer.NOT_FOUND

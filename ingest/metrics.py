@@ -50,6 +50,15 @@ IN_FLIGHT: Final = gauge("standpipe_in_flight", "Events sent to persist and not 
 HOSTS: Final = gauge(
     "standpipe_hosts", "Hosts of this process by what is seen of them.", ["status"]
 )
+PAUSED: Final = gauge(
+    "standpipe_hosts_paused", "Hosts that are read no further until they hold less."
+)
+LOOKUPS_OPEN: Final = gauge(
+    "standpipe_lookups_open", "DID documents that are asked for and not answered."
+)
+LOOKUPS_HELD: Final = gauge(
+    "standpipe_lookups_held", "Of these, those that wait for the directory to come back."
+)
 LOOKUPS: Final = counter("standpipe_lookups", "DID documents asked for, by outcome.", ["outcome"])
 KEPT: Final = counter(
     "standpipe_documents_kept",

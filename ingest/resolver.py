@@ -34,9 +34,10 @@ from ingest.documents import Document
 from ingest.fetch import Busy, Fetcher
 from ingest.judge import Known
 from ingest.lanes import Lane
-from ingest.lookup import Lookup
+from ingest.lookup import Lookup, Told
 from ingest.outage import Outage
 from ingest.questions import Need, Question
+from ingest.rates import Buckets
 
 
 class Kept(Protocol):
@@ -129,6 +130,7 @@ class Resolver:
         self._open: dict[str, _Open] = {}
         self._backing_off: set[str] = set()
         """did:plcs that wait for a back-off of their own."""
+        self._firsts = Buckets(limits.first_rate)
         self._outage = Outage()
         self._outage_began = asyncio.Event()
         self._numbers = count()
@@ -185,7 +187,7 @@ class Resolver:
         if need is Need.FIRST and self.store is not None and self.store.find(did):
             question.state = _State.KEPT
             return
-        self._stand_in_line(question, host)
+        self._ask_network(question)
 
     def found(self, did: str, document: Document | None) -> None:
         """The store has looked for a DID; None: it knows nothing, or does not answer."""
@@ -193,7 +195,7 @@ class Resolver:
         if question is None or question.state is not _State.KEPT:
             return
         if document is None:
-            self._stand_in_lines(question)
+            self._ask_network(question)
             return
         del self._open[did]
         if question.is_plc and isinstance(document.known, Identity):
@@ -215,6 +217,15 @@ class Resolver:
 
     def _lane(self, question: _Open) -> Lane:
         return self._plc if question.is_plc else self._web
+
+    def _ask_network(self, question: _Open) -> None:
+        """Nothing is kept of it: a host has so many of these and no more."""
+        now_s = asyncio.get_running_loop().time()
+        for host, need in question.needs.items():
+            if need is Need.FIRST:
+                due_s = self._firsts.take(host, now_s)
+                question.due_s[host] = max(due_s, question.due_s[host])
+        self._stand_in_lines(question)
 
     def _stand_in_lines(self, question: _Open) -> None:
         question.state = _State.OPEN
@@ -348,9 +359,12 @@ class Resolver:
             if not self._outage:
                 self._outage_began.clear()
                 continue
-            if await self._lookup.finds_again() is not False:
-                # Where nobody was ever found, the oldest question finds out.
+            told = await self._lookup.ask_for_known()
+            if told is Told.FOUND:
                 self._release(self._outage.release())
+            elif told is not Told.FAILED:
+                # Those known are no measure, and the oldest question has to find out.
+                self._release(self._outage.release(1))
 
 
 def _label(outcome: Known) -> str:

@@ -64,6 +64,11 @@ class Turns:
         self._blocked = False
         self.hosts: set[Subscription] = set()
 
+    @property
+    def paused(self) -> int:
+        """Hosts that are read no further until they, or all, hold less."""
+        return len(self._paused)
+
     def has_messages(self, host: Subscription) -> None:
         """A host's inbox is no longer empty."""
         self._ready.append(host)

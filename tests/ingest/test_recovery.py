@@ -15,6 +15,7 @@ from ingest.documents import Document
 from ingest.fetch import Busy, Fetched, FetchError
 from ingest.judge import Known
 from ingest.questions import Need
+from ingest.rates import Rate
 from ingest.resolver import Resolver
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_worker import until
@@ -414,5 +415,73 @@ def test_each_host_asks_when_its_own_time_has_come(loop_run: LoopRun) -> None:
             await until(lambda: told.count() == 2)
             assert web.asked == [plc(1), plc(3)]
             assert told.resolver.open == 2
+
+    loop_run(story())
+
+
+def test_a_directory_that_loses_its_mind_for_a_moment_drops_nobody(loop_run: LoopRun) -> None:
+    """It says "not found" once, and is itself again before anybody can hold that against it."""
+
+    async def story() -> None:
+        web = Web()
+        async with asking(web) as told:
+            told.resolver.ask(plc(1), 1)
+            await until(lambda: told.count() == 1)
+            for number, nothing in enumerate((Fetched(404, b""), Fetched(200, b"{}")), 2):
+                moments = iter([nothing])
+                web.answer = lambda did: next(moments, None) or good(did)  # noqa: B023
+                told.resolver.ask(plc(number), 1)
+                await until(lambda: told.count() == number)  # noqa: B023
+                assert isinstance(told.answers[-1][1], Identity)
+            web.answer = lambda did: Fetched(410, b"") if did == plc(4) else good(did)
+            told.resolver.ask(plc(4), 1)
+            await until(lambda: told.count() == 4)
+            assert told.answers[-1][1] == NotFound("status 410")
+
+    loop_run(story())
+
+
+def test_a_did_that_fails_among_cached_documents_is_not_taken_for_alone(loop_run: LoopRun) -> None:
+    """Most were found lately, and hardly anybody asks now: one known before shows that it is down."""
+
+    async def story() -> None:
+        web = Web()
+        async with asking(web, retry_longest_s=3600.0) as told:
+            for n in range(30):
+                told.resolver.ask(plc(n), 1)
+            await until(lambda: told.count() == 30)
+            web.answer = down
+            told.resolver.ask(plc(100), 1)
+            await until(lambda: told.failures[plc(100)] == 1)
+            assert not told.resolver.may_give_up(plc(100), steady_s())
+            assert told.resolver.held == 1
+            web.answer = good
+            await until(lambda: told.count() == 31)
+            web.answer = lambda did: down(did) if did == plc(200) else good(did)
+            told.resolver.ask(plc(200), 1)
+            await until(lambda: told.failures[plc(200)] == 1)
+            assert told.resolver.held == 0
+            later_s = steady_s() + 10 * 3600.0
+            assert told.resolver.may_give_up(plc(200), later_s)
+
+    loop_run(story())
+
+
+def test_a_host_that_makes_up_dids_waits_for_them_and_nobody_else_does(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        web = Web()
+        async with asking(web, first_rate=Rate(burst=20, every_s=60.0)) as told:
+            for n in range(1000):
+                told.resolver.ask(plc(n), 1)
+            await until(lambda: told.count() == 20)
+            for n in range(2000, 2010):
+                told.resolver.ask(plc(n), 2)
+            # One of those that were made up is real after all, and its own host asks for it.
+            told.resolver.ask(plc(999), 2, need=Need.NEWER)
+            # What is there already may be looked up again: the bucket is for new ones.
+            told.resolver.ask(plc(1), 1, need=Need.NEWER)
+            await until(lambda: told.count() == 32)
+            assert len(web.asked) == 32
+            assert told.resolver.open == 979
 
     loop_run(story())
