@@ -33,6 +33,7 @@ from ingest.counts import KIND_LABELS, Counts
 from ingest.in_flight import InFlight
 from ingest.inquiry import Told
 from ingest.judge import Known
+from ingest.node_memory import NodeMemory
 from ingest.questions import Need
 from ingest.settling import Settling
 from ingest.waiting import Waiting
@@ -55,6 +56,7 @@ class Pipeline:
         send: Callable[[Judged, bytes], None],
         may_give_up: Callable[[str, float], bool],
         wake_after: Callable[[float], None],
+        memory: NodeMemory | None = None,
         on_drop: Callable[[Feed, Drop, Event | None, bytes], None] = lambda *_: None,
     ) -> None:
         """Nothing is under way yet.
@@ -67,6 +69,7 @@ class Pipeline:
             ask_status: ask a host how an account is; the answer always comes, to `told`.
             may_give_up: whether a DID that cannot be resolved is alone in that, by DID and time.
             wake_after: call `wake` after so many seconds.
+            memory: of nodes of sound trees; nothing depends on it but the time that judging takes.
             send: one judged event and its frame to persist; the answer comes to `logged`,
                 `duplicate` or `back`.
             on_drop: told of each drop, for the log and the reject ledger: whose it was, why, the
@@ -87,6 +90,7 @@ class Pipeline:
             self.counts,
             self.clock,
             self._in_flight,
+            memory,
             ask=ask,
             ask_status=ask_status,
             began=self._began,

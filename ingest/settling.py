@@ -38,6 +38,7 @@ from ingest.judge import (
     judge,
     judge_early,
 )
+from ingest.node_memory import NodeMemory
 from ingest.originated import account_event
 from ingest.questions import Need
 from ingest.rates import Buckets, EventRates
@@ -55,6 +56,7 @@ class Settling:
         counts: Counts,
         clock: Clock,
         in_flight: InFlight,
+        memory: NodeMemory | None,
         *,
         ask: Callable[[str, int, float, Need], None],
         ask_status: Callable[[str, int], None],
@@ -68,6 +70,7 @@ class Settling:
         self._counts = counts
         self._clock = clock
         self._in_flight = in_flight
+        self._memory = memory
         self._ask = ask
         self._began = began
         self._finish_dropped = dropped
@@ -114,6 +117,7 @@ class Settling:
             now_s=now_s + clock.distance_s,
             fresh=fresh,
             asked=False,
+            memory=self._memory,
             checked=self._counts.checked,
         )
         if type(verdict) is NeedStatus:
@@ -152,6 +156,7 @@ class Settling:
             now_s=self._clock.wall_s(now_s),
             fresh=fresh,
             asked=True,
+            memory=self._memory,
             checked=self._counts.checked,
         )
 

@@ -35,6 +35,7 @@ from ingest.fetch import Fetcher, FetchError
 from ingest.hosts import HostRow, Table, ours, seed
 from ingest.judge import Source
 from ingest.levels import Watch
+from ingest.node_memory import NodeMemory
 from ingest.outlet import Outlet
 from ingest.pipeline import Pipeline, cursor_of
 from ingest.questions import Need
@@ -135,6 +136,7 @@ class Worker:
                     send=self._send,
                     may_give_up=self._may_give_up,
                     wake_after=self._wake_after,
+                    memory=NodeMemory(),
                     on_drop=self._dropped,
                 )
                 self._resolver = Resolver(
