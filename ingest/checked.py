@@ -30,13 +30,15 @@ class Result(IntEnum):
 class Checked:
     """The steps that ran since the last `take`.
 
-    surplus: blocks that came for nothing with events that passed; the caller sets it back.
+    Of the events that passed: surplus, the blocks that came for nothing; proven, the commits whose
+    inversion was spared. The caller sets both back.
     """
 
-    __slots__ = ("_ends", "_passed", "_waived", "surplus")
+    __slots__ = ("_ends", "_passed", "_waived", "proven", "surplus")
 
     def __init__(self) -> None:
         self.surplus = 0
+        self.proven = 0
         self._ends = [[0] * (2 * _MAX_STEPS) for _ in range(_KINDS)]
         self._passed = [0] * _KINDS
         self._waived: dict[tuple[int, int], int] = {}

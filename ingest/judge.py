@@ -148,6 +148,7 @@ def judge(
     if checked is not None:
         checked.passed(kind)
         checked.surplus += case.surplus
+        checked.proven += case.proven
     after = state_after_event(
         state,
         event,

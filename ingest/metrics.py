@@ -45,6 +45,10 @@ CLOCK_SUSPECT: Final = gauge(
 SURPLUS: Final = counter(
     "standpipe_surplus_blocks", "Blocks of commits and syncs that came for nothing."
 )
+PROVEN: Final = counter(
+    "standpipe_proven",
+    "Commits whose inversion was spared, since the tree before them was remembered.",
+)
 HELD: Final = gauge("standpipe_held", "Events that wait, for whatever cause.")
 IN_FLIGHT: Final = gauge("standpipe_in_flight", "Events sent to persist and not answered.")
 HOSTS: Final = gauge(
@@ -58,6 +62,9 @@ LOOKUPS_OPEN: Final = gauge(
 )
 LOOKUPS_HELD: Final = gauge(
     "standpipe_lookups_held", "Of these, those that wait for the directory to come back."
+)
+UNWRITTEN: Final = gauge(
+    "standpipe_documents_unwritten", "DID documents that the database does not have yet."
 )
 LOOKUPS: Final = counter("standpipe_lookups", "DID documents asked for, by outcome.", ["outcome"])
 KEPT: Final = counter(
@@ -104,4 +111,5 @@ def add_checked(counted: Checked) -> None:
                 if count:
                     checked[name_of(step), result].inc(count)
     SURPLUS.inc(counted.surplus)
-    counted.surplus = 0
+    PROVEN.inc(counted.proven)
+    counted.surplus = counted.proven = 0

@@ -42,12 +42,13 @@ class Case:
 
     fresh, asked: see ingest.judge.judge. car, signed: once they have been read. waived: why a
     host at the level `enforce` would lose the event. marks: of common.envelope.Mark.
-    surplus: blocks that came for nothing, as far as that was seen.
+    surplus: blocks that came for nothing, as far as that was seen. proven: the memory of sound trees
+    has spared the inversion.
     """
 
     __slots__ = (
-        "asked", "car", "event", "fresh", "identity", "marks", "memory", "now_s", "signed",
-        "source", "state", "surplus", "waived",
+        "asked", "car", "event", "fresh", "identity", "marks", "memory", "now_s", "proven",
+        "signed", "source", "state", "surplus", "waived",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +75,7 @@ class Case:
         self.waived: DropReason | None = None
         self.marks = 0
         self.surplus = 0
+        self.proven = False
 
 
 Step = Callable[[Case], Drop | NeedFreshIdentity | NeedStatus | None]
@@ -283,11 +285,9 @@ def check_inversion(case: Case) -> Drop | None:
     assert car is not None
     assert signed is not None
     memory, prev_data = case.memory, event.prev_data
-    if (
-        memory is None
-        or prev_data is None
-        or not memory.proves(car.blocks, signed.data, prev_data, event.ops)
-    ):
+    if memory is not None and prev_data is not None:
+        case.proven = memory.proves(car.blocks, signed.data, prev_data, event.ops)
+    if not case.proven:
         nodes: dict[bytes, Node] = {}
         before = undo(car.blocks, signed.data, event.ops, nodes)
         if isinstance(before, BadTree):
