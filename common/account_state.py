@@ -16,39 +16,46 @@ from common.envelope import AccountState, Kind, Mark
 from common.event import Event
 
 _DISCONTINUOUS: Final = int(Mark.DISCONTINUOUS)
+_OURS: Final = int(Mark.OURS)
 _SYNC: Final = int(Kind.SYNC)
 _IDENTITY: Final = int(Kind.IDENTITY)
 
 
-def state_after(state: AccountState, kind: int, said: AccountState, marks: int) -> AccountState:
+def state_after(
+    state: AccountState, kind: int, said: AccountState, host: int, marks: int
+) -> AccountState:
     """The state that an event leads to.
 
     Args:
         state: before the event.
         kind: common.envelope.Kind.
         said: what the event says: of a commit or sync rev, data and commit, of an #account active
-            and status, of each the number of the host that said it. The rest is not looked at.
+            and status. The rest is not looked at.
+        host: the number of the host that said it.
         marks: of common.envelope.Mark, as the judge gave them.
     """
     if kind == _IDENTITY:
         # S-IDE-02: it says that something may have changed, not what.
         return state
-    rev, data, commit, active, status, _host, desynchronized, discontinuities = state
+    rev, data, commit, active, status, known_host, desynchronized, discontinuities = state
     if kind > _IDENTITY:
         # S-ACC-02, S-ACC-05: the status at the host that says it, known or not. S-MIG-08: there.
+        # What we say ourselves moves nobody: a stranger's event may have been the occasion.
+        host = known_host if marks & _OURS else host
         return AccountState(
-            rev, data, commit, said.active, said.status, said.host, desynchronized, discontinuities
+            rev, data, commit, said.active, said.status, host, desynchronized, discontinuities
         )
     if marks & _DISCONTINUOUS:
         # S-DSY-03, S-DSY-04, S-DSY-05: it moves forward all the same, counted and marked.
         desynchronized = True
         discontinuities += 1
     elif kind == _SYNC and said.rev != rev:
-        # S-SYN-07, S-COM-10: a new beginning, whatever came before. One that repeats our rev changes nothing.
+        # S-SYN-07, S-COM-10: a new beginning, whatever came before. One that repeats our rev
+        # changes nothing.
         desynchronized = False
     # S-REV-05.
     return AccountState(
-        said.rev, said.data, said.commit, active, status, said.host, desynchronized, discontinuities
+        said.rev, said.data, said.commit, active, status, host, desynchronized, discontinuities
     )
 
 
@@ -64,9 +71,8 @@ def state_after_event(
     """The same from an event's own fields.
 
     Args:
-        state, marks: see `state_after`.
+        state, host, marks: see `state_after`.
         data, commit: of a commit or sync: CIDs of the tree's root and of the commit itself.
-        host: the number of the host that said it.
     """
     said = AccountState(event.rev, data, commit, event.active, event.status, host)
-    return state_after(state, event.kind, said, marks)
+    return state_after(state, event.kind, said, host, marks)

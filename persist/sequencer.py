@@ -209,7 +209,7 @@ class Sequencer:
         self.next_seq = seq + 1
         kind = event.kind
         # What the base does not name may be out of date in the sender's copy, or unknown to it.
-        after = state_after(state, kind, event.after, marks)
+        after = state_after(state, kind, event.after, event.host, marks)
         head, length = outgoing_head(frame, event.seq_start, event.seq_end, seq)
         group.rows.append(
             _pack_row(

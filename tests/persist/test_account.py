@@ -80,9 +80,9 @@ def test_a_change_outlives_the_older_state_of_its_account() -> None:
 
 
 @given(
-    limit=st.integers(4, 40),
+    limit=st.integers(4, 20),
     steps=st.lists(
-        st.tuples(st.sampled_from(["ask", "ask", "change", "begin", "end"]), st.integers(0, 30)),
+        st.tuples(st.sampled_from(["ask", "ask", "change", "begin", "end"]), st.integers(0, 7)),
         max_size=200,
     ),
 )

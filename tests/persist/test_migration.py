@@ -70,7 +70,7 @@ class Process:
             after = commit_over(state, said.number, self.host)
             follows = commit_over(NEVER_SEEN, said.since).rev == state.rev
             marks = int(Mark.DISCONTINUOUS) if said.kind is COMMIT and not follows else 0
-        self.copy = state_after(state, said.kind, after, marks)
+        self.copy = state_after(state, said.kind, after, self.host, marks)
         self.position += 1
         self.in_flight[self.position] = (upstream_seq, said)
         return judged(
@@ -200,7 +200,7 @@ def check(world: World) -> None:
             assert (event.after.rev or "") > state.rev
             follows = commit_over(NEVER_SEEN, said.since).rev == state.rev
             assert bool(event.marks & Mark.DISCONTINUOUS) != follows
-        state = state_after(state, said.kind, event.after, event.marks)
+        state = state_after(state, said.kind, event.after, event.host, event.marks)
     assert world.accounts.get(DID) == state
     assert all(not process.in_flight for process in world.processes)
     assert not world.sequencer.waiting_events
