@@ -105,14 +105,14 @@ _OF_THE_JUDGE: Final = (
     ),
     Bug(
         "ingest/steps.py",
-        "    if before != (event.prev_data or EMPTY_TREE_CID):\n",
-        "    if before not in (event.prev_data or EMPTY_TREE_CID, case.state.data):\n",
+        "        if before != (prev_data or EMPTY_TREE_CID):\n",
+        "        if before not in (prev_data or EMPTY_TREE_CID, case.state.data):\n",
         "The stored tree stands in for the message's own prevData",
     ),
     Bug(
         "ingest/steps.py",
-        "    if before != (event.prev_data or EMPTY_TREE_CID):\n",
-        "    if before != (event.prev_data or before):\n",
+        "        if before != (prev_data or EMPTY_TREE_CID):\n",
+        "        if before != (prev_data or before):\n",
         "A first commit may leave operations out",
     ),
     Bug(
@@ -253,13 +253,13 @@ _OF_THE_TREE: Final = (
     ),
     Bug(
         "ingest/tree.py",
-        '    if value_of(entries[i]) != value:\n        raise Mismatch(f"another record at {key.decode()}")\n    entries[i] = with_value(entries[i], other)\n',
-        "    entries[i] = with_value(entries[i], other)\n",
+        '    if node.value(i) != value:\n        raise Mismatch(f"another record at {key.decode()}")\n    raw, end',
+        "    raw, end",
         "An update may name another record than the tree has",
     ),
     Bug(
         "ingest/tree.py",
-        '    if value_of(entries[i]) != value:\n        raise Mismatch(f"another record at {key.decode()}")\n    if i + 1 < len(keys):\n',
+        '    if node.value(i) != value:\n        raise Mismatch(f"another record at {key.decode()}")\n    if i + 1 < len(keys):\n',
         "    if i + 1 < len(keys):\n",
         "A creation may name another record than the tree has",
     ),
@@ -283,8 +283,8 @@ _OF_THE_TREE: Final = (
     ),
     Bug(
         "ingest/tree.py",
-        "    node = _below(nodes, link, level, low, high)\n    keys, entries, links = node.keys, node.entries, node.links\n",
-        '    if isinstance(link, bytes) and nodes.get(link) is None:\n        return link, b""\n    node = _below(nodes, link, level, low, high)\n    keys, entries, links = node.keys, node.entries, node.links\n',
+        "    node = _below(nodes, link, level, low, high)\n    keys, links = node.keys, node.links\n",
+        '    if isinstance(link, bytes) and nodes.get(link) is None:\n        return link, b""\n    node = _below(nodes, link, level, low, high)\n    keys, links = node.keys, node.links\n',
         "A subtree that a key falls into is not split when it did not come",
     ),
     Bug(

@@ -243,6 +243,7 @@ def test_s_com_13_rebase_changes_nothing(value: bool) -> None:
         pytest.param({"path": ...}, id="no path"),
         pytest.param({"cid": "text"}, id="text for a CID"),
         pytest.param({"cid": b"\x01\x71\x12\x20" + bytes(32)}, id="a byte string for a CID"),
+        pytest.param({"cid": b"abc"}, id="any bytes for a CID"),
         pytest.param({"cid": ...}, id="no CID"),
     ],
 )
@@ -273,6 +274,8 @@ SOME = link(cid_of(b"some record"))
         pytest.param("create", {"prev": None}, id="create with a null prev"),
         pytest.param("update", {"cid": None}, id="update to nothing"),
         pytest.param("update", {"prev": None}, id="update with a null prev"),
+        pytest.param("update", {"prev": b"abc"}, id="update with any bytes for a prev"),
+        pytest.param("delete", {"prev": b"abc"}, id="delete with any bytes for a prev"),
         pytest.param("delete", {"cid": SOME}, id="delete that leaves something"),
         pytest.param("delete", {"prev": None}, id="delete with a null prev"),
     ],

@@ -176,6 +176,15 @@ def test_s_val_06_many_ops_at_once_are_undone_in_any_order() -> None:
     assert scene.fate(scene.commit(writes)) is None
 
 
+def test_s_val_06_what_is_remembered_of_earlier_commits_proves_later_ones() -> None:
+    """Every test of this folder judges with and without that; here it is seen to be used."""
+    scene = Scene(records=300)
+    for i in range(20):
+        assert scene.marks(scene.commit([create(f"com.example.note/{i}")])) == 0
+        assert scene.marks(scene.commit([update(scene.paths[7 * i], str(i))])) == 0
+    assert scene.memory.hits > 10
+
+
 def test_s_val_07_a_frame_over_five_million_bytes_is_dropped() -> None:
     scene = Scene()
     fork = scene.fork([create()])
