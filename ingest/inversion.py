@@ -21,6 +21,7 @@ from common.verdict import DropReason
 from ingest.node import (
     ABOVE,
     BELOW,
+    MAX_ENTRIES_IN_ALL,
     Node,
     depth_of,
     is_record_cid,
@@ -105,6 +106,7 @@ def load_tree(blocks: dict[bytes, bytes], data: bytes, nodes: dict[bytes, Node])
     if isinstance(root, BadTree):
         return root
     nodes[data] = root
+    left = MAX_ENTRIES_IN_ALL - len(root.keys)
     named: list[Link] = [data]
     waiting = [(root, BELOW, ABOVE)]
     for node, low, high in waiting:
@@ -120,6 +122,11 @@ def load_tree(blocks: dict[bytes, bytes], data: bytes, nodes: dict[bytes, Node])
                 child = load(blocks.pop(link), link, node.level - 1, below, above)
                 if isinstance(child, BadTree):
                     return child
+                left -= len(child.keys)
+                if left < 0:
+                    return BadTree(
+                        DropReason.TREE_MALFORMED, f"more than {MAX_ENTRIES_IN_ALL} entries"
+                    )
                 nodes[link] = child
                 waiting.append((child, below, above))
     if len(named) - named.count(b"") != len(set(named) - {b""}):

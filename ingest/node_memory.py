@@ -22,7 +22,17 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from common.event import Op
-from ingest.node import ABOVE, BELOW, MAX_ENTRIES, BadTree, Node, depth_of, is_record_cid, load
+from ingest.node import (
+    ABOVE,
+    BELOW,
+    MAX_ENTRIES,
+    MAX_ENTRIES_IN_ALL,
+    BadTree,
+    Node,
+    depth_of,
+    is_record_cid,
+    load,
+)
 from ingest.tree import Link, Mismatch, Missing, fits, hashed, inserted, replaced
 
 GENERATION_BYTES: Final = 24 << 20
@@ -162,5 +172,7 @@ class NodeMemory:
                         named += child.links
                     waiting.append((child, below, above))
             links = set(named)
+        if sum(len(node.keys) for node in (*made, *others)) > MAX_ENTRIES_IN_ALL:
+            return None
         # S-MST-07: two links to one subtree cannot both be right.
         return others if len(named) - named.count(b"") == len(links - {b""}) else None
