@@ -454,6 +454,8 @@ class Worker:
         metrics.HELD.set(self.pipeline.held)
         metrics.PAUSED.set(self.turns.paused)
         metrics.LOOKUPS_OPEN.set(self._resolver.open)
+        if self._store is not None:
+            metrics.UNWRITTEN.set(self._store.unwritten)
         metrics.LOOKUPS_HELD.set(self._resolver.held)
         metrics.IN_FLIGHT.set(self.pipeline.in_flight)
         metrics.IN_FLIGHT_BYTES.note(self.pipeline.in_flight_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from coincurve import PrivateKey
 
@@ -66,7 +67,7 @@ def test_the_others_of_its_host_flow_while_it_floods(loop_run: LoopRun) -> None:
             did = f"did:web:localhost%3A{free_port()}"
             dead = Account(did, "dead.test", Curve.K256, network.clock, "dead", 0)
             dead.fill(20, Random(1))
-            limits = {
+            limits: dict[str, Any] = {
                 "did_held_bytes": 20_000, "host_held_bytes": 60_000, "host_high_bytes": 120_000,
                 "host_low_bytes": 60_000,
             }  # fmt: skip

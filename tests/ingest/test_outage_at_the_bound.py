@@ -22,7 +22,7 @@ from tests.simnet.truth import compare
 
 MIX: Final = {"commit": 0.85, "handle": 0.05, "sync": 0.05, "new_account": 0.05}
 """No new keys: what was signed with an old one before could not be told from a forgery afterwards."""
-BOUNDS: Final = {
+BOUNDS: Final[dict[str, Any]] = {
     "did_held_bytes": 10 * EVENT_BYTES, "host_held_bytes": 40 * EVENT_BYTES,
     "host_high_bytes": 80 * EVENT_BYTES, "host_low_bytes": 40 * EVENT_BYTES,
     # Long past before the outage ends: whatever may be given up would be.
