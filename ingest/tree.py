@@ -118,11 +118,9 @@ def inserted(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> 
         node = new_node(node.level + 1, [], [], [node if node.cid is None else node.cid])
     above: list[tuple[Node, int]] = []
     low, high = BELOW, ABOVE
-    while True:
-        keys = node.keys
-        i = bisect_left(keys, key)
-        if node.level == depth:
-            break
+    keys = node.keys
+    i = bisect_left(keys, key)
+    while node.level > depth:
         above.append((node, i))
         low, high = keys[i - 1] if i else low, keys[i] if i < len(keys) else high
         link = node.links[i]
@@ -130,6 +128,8 @@ def inserted(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> 
             node = _below(nodes, link, node.level - 1, low, high)
         else:
             node = new_node(node.level - 1, [], [], [b""])
+        keys = node.keys
+        i = bisect_left(keys, key)
     keys, entries, links = keys.copy(), node.entries(), node.links.copy()
     if i < len(keys) and keys[i] == key:
         raise Mismatch(f"{key.decode()} is there")
