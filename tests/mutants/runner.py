@@ -7,6 +7,7 @@ could be taken for that of another bug.
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import re
@@ -16,8 +17,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from tests.mutants.mutant import ROOT, Mutant
 
@@ -59,27 +61,30 @@ def run_all(
         trees = [Path(folder) / str(i) for i in range(jobs)]
         for tree in trees:
             shutil.copytree(pristine, tree)
-        _check_baseline(trees[0], {test for m in mutants for test in tests_of(m.path)})
         waiting: queue.SimpleQueue[Mutant] = queue.SimpleQueue()
         for mutant in mutants:
             waiting.put(mutant)
         results: list[Result] = []
 
-        def work(tree: Path) -> None:
+        def work(nursery: _Nursery) -> None:
             while True:
                 try:
                     mutant = waiting.get_nowait()
                 except queue.Empty:
                     return
-                result = Result(mutant, _caught_by(pristine, tree, mutant, tests_of(mutant.path)))
+                caught_by = _caught_by(pristine, nursery, mutant, tests_of(mutant.path))
+                result = Result(mutant, caught_by)
                 results.append(result)
                 tell(result)
 
-        workers = [threading.Thread(target=work, args=(tree,)) for tree in trees]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        with ExitStack() as stack:
+            nurseries = [stack.enter_context(_Nursery(tree)) for tree in trees]
+            _check_baseline(nurseries[0], {test for m in mutants for test in tests_of(m.path)})
+            workers = [threading.Thread(target=work, args=(nursery,)) for nursery in nurseries]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
     if len(results) != len(mutants):
         raise RuntimeError(f"{len(mutants) - len(results)} mutants were not tried")
     order = {mutant.name: i for i, mutant in enumerate(mutants)}
@@ -99,50 +104,71 @@ def _copied(tree: Path) -> Path:
     return tree
 
 
-def _check_baseline(tree: Path, tests: Iterable[str]) -> None:
-    ended = _pytest(tree, sorted(tests), write_bytecode=True, limit_s=10 * LIMIT_S)
-    if ended is None or ended.returncode != 0:
-        raise NotGreen(ended.stdout if ended is not None else "the tests hang")
+class _Nursery:
+    """A process that runs tests in a copy of the tree; see tests.mutants.nursery."""
+
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        environment = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tree / ".hypothesis")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.mutants.nursery"],
+            cwd=tree, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def run(
+        self, tests: Sequence[str], *, write_bytecode: bool = False, limit_s: float = LIMIT_S
+    ) -> tuple[int | None, str]:
+        """Run tests until the first one fails → pytest's exit code, None when it takes too long;
+        and what it printed.
+        """
+        request = {"tests": list(tests), "limit_s": limit_s, "write_bytecode": write_bytecode}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        return answer["code"], answer["output"]
+
+
+def _check_baseline(nursery: _Nursery, tests: Iterable[str]) -> None:
+    code, output = nursery.run(sorted(tests), write_bytecode=True, limit_s=10 * LIMIT_S)
+    if code != 0:
+        raise NotGreen(output)
     loaded = subprocess.run(
         [sys.executable, "-c", "import common, ingest, persist; print(ingest.__file__)"],
-        cwd=tree, capture_output=True, text=True, check=True,
+        cwd=nursery.tree, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    if not loaded.startswith(str(tree)):
+    if not loaded.startswith(str(nursery.tree)):
         raise NotGreen(f"the copy's tests would load {loaded}")
 
 
-def _caught_by(pristine: Path, tree: Path, mutant: Mutant, tests: Sequence[str]) -> str | None:
-    target = tree / mutant.path
+def _caught_by(
+    pristine: Path, nursery: _Nursery, mutant: Mutant, tests: Sequence[str]
+) -> str | None:
+    target = nursery.tree / mutant.path
     source = (pristine / mutant.path).read_text()
     target.write_text(mutant.applied_to(source))
     for stale in target.parent.glob(f"__pycache__/{target.stem}.*"):
         stale.unlink()
     try:
-        ended = _pytest(tree, tests, write_bytecode=False, limit_s=LIMIT_S)
+        code, output = nursery.run(tests)
     finally:
         target.write_text(source)
-    if ended is None:
+    if code is None:
         return "the time limit"
-    if ended.returncode == 0:
+    if code == 0:
         return None
-    if ended.returncode not in {1, 2}:  # a failed test, an error while collecting them
-        return f"exit code {ended.returncode}"
-    failed = _FAILED.search(ended.stdout)
+    if code not in {1, 2}:  # a failed test, an error while collecting them
+        return f"exit code {code}"
+    failed = _FAILED.search(output)
     return failed[1] if failed else "the collection of the tests"
-
-
-def _pytest(
-    tree: Path, tests: Sequence[str], *, write_bytecode: bool, limit_s: float
-) -> subprocess.CompletedProcess[str] | None:
-    """Run some tests until the first one fails; None when they take too long."""
-    environment = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tree / ".hypothesis")}
-    if not write_bytecode:
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-rfE", *tests]
-    try:
-        return subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True,
-            timeout=limit_s, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return None
