@@ -157,8 +157,8 @@ def test_what_gathers_while_the_database_is_away_is_written_once_it_is_there(
         keeper = Keeper(ledger, table, 0.01)
         running = asyncio.create_task(keeper.run())
         note(ledger, 1)
-        await until(lambda: len(table.written) == 1)
-        assert (table.forgot, ledger.counts.kept) == (1, 1)
+        await until(lambda: (table.forgot, ledger.counts.kept) == (1, 1))
+        assert len(table.written) == 1
         table.error = psycopg.OperationalError("away")
         note(ledger, 2)
         await until(lambda: table.asked > 3)
