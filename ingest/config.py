@@ -117,7 +117,9 @@ class Limits:
     stale_again_s: float = 600.0
     """After so long such a look-up that failed is tried again, in seconds: no hurry, nobody waits."""
     accounts: int = 60_000
-    """Accounts whose state and key are remembered: about 1 kB each."""
+    """Accounts whose state and parsed key are remembered, the least recently used forgotten first.
+    Measured: 1.1 kB each with a K-256 key (250 bytes of it the key), 3 kB with a P-256 key (2.2 kB, as
+    OpenSSL keeps it): 64 MB to 180 MB. Who was forgotten is read from the database, not looked up."""
 
 
 FIRST_RATE: Final = Rate(burst=5_000, every_s=0.02)
