@@ -11,6 +11,7 @@ from tests.fix_postgres import Postgres
 from tests.ingest.fix_persist import FakePersist
 from tests.ingest.fix_worker import CountingWorker, ingest, until
 from tests.simnet.config import NetworkConfig
+from tests.simnet.faults import DirectoryFault
 from tests.simnet.network import Network
 from tests.simnet.truth import compare
 
@@ -150,6 +151,42 @@ def test_with_the_database_away_a_restart_asks_the_network_and_events_go_on(
                     network.commit(account)
                 await until(lambda: len(persist.log) == 120)
             assert requests(network) == {}
+            assert compare(network.truth, persist.frames()).ok
+
+    loop_run(story())
+
+
+def test_documents_that_all_grow_old_at_once_delay_no_event(
+    loop_run: LoopRun, postgres_url: str
+) -> None:
+    """Lesson 10, with a directory that answers nobody meanwhile: not one event waits for it."""
+    prepare(postgres_url)
+
+    async def story() -> None:
+        config = NetworkConfig(hosts=2, accounts=120, records=5, genesis_share=0)
+        async with Network(config) as network, FakePersist() as persist:
+            urls = [host.url for host in network.hosts]
+            async with ingest(persist, urls, network.plc_url, documents_url=postgres_url):
+                for account in network.accounts:
+                    network.commit(account)
+                await until(lambda: len(persist.log) == 120)
+            make_old(postgres_url, [account.did for account in network.accounts])
+            forget_requests(network)
+            await network.plc.set_fault(DirectoryFault.SLOW)
+            async with ingest(persist, urls, network.plc_url, documents_url=postgres_url) as worker:
+                for _ in range(3):
+                    for account in network.accounts:
+                        network.commit(account)
+                await until(lambda: len(persist.log) == 480)
+                assert worker.pipeline.held == 0
+                assert worker._resolver.open == 120
+                # A quarter of those who ask are busy with that, and all others are free.
+                assert network.plc.requests.total() <= 8
+                await network.plc.set_fault(DirectoryFault.NONE)
+                newcomer = network.new_account()
+                await until(lambda: len(persist.log) == len(network.truth.entries))
+                assert network.plc.requests[newcomer.did] >= 1
+                await until(lambda: idle(worker))
             assert compare(network.truth, persist.frames()).ok
 
     loop_run(story())
