@@ -33,6 +33,8 @@ from ingest.config import Limits
 
 CLOCK_AGAIN_S: Final = 1.0
 """How often an event from the future is held against the clock again, in seconds."""
+_EARLY_S: Final = 0.01
+"""So much too early a timer may go off, in seconds: uvloop's count whole milliseconds."""
 _OLDEST_LOOKED_AT: Final = 64
 """Among so many of a host's oldest one is looked for that may go, at its bound."""
 
@@ -135,7 +137,7 @@ class Waiting:
         due = []
         while self._alarms and self._alarms[0][0] <= now_s:
             due.append(heapq.heappop(self._alarms)[2])
-        if self._armed_s <= now_s:
+        if self._armed_s <= now_s + _EARLY_S:
             self._armed_s = float("inf")
         self._arm(now_s)
         return due

@@ -35,6 +35,7 @@ class FakePersist:
 
     log: what was accepted, in order. states: the newest of each DID. silent: batches are read and
     forgotten, as if the process had died with them. refuses: every batch is refused.
+    clock_suspect: as the last batch said.
     """
 
     def __init__(self) -> None:
@@ -49,6 +50,7 @@ class FakePersist:
         self.sent_back = 0
         self.duplicates = 0
         self.batches = 0
+        self.clock_suspect = False
         self.silent = False
         self.refuses = False
         self.hold_answers = False
@@ -113,6 +115,7 @@ class FakePersist:
         if self.silent:
             return
         peer, batch = parts[0], decode_batch(parts[1:])
+        self.clock_suspect = batch.clock_suspect
         reply = Reply(self.log_epoch, len(self.log), refused=self.refuses)
         if not self.refuses:
             for judged, frame in zip(batch.events, batch.frames, strict=True):

@@ -10,6 +10,7 @@ import pytest
 
 from common.envelope import AccountState, Judged, Kind, Mark, base_of
 from common.event import Event, decode
+from common.frame import ACCOUNT_HEADER
 from common.syntax import tid_text
 from common.verdict import DropReason
 from ingest.account import Feed
@@ -88,7 +89,8 @@ def test_an_account_that_is_active_after_all_is_said_to_be_so_before_its_commit(
         Kind.ACCOUNT, did_of(0), True, None,
     )  # fmt: skip
     assert raw[ours.seq_start : ours.seq_end] == b"\x01"
-    assert cbor2.dumps(cbor2.loads(raw[17:]), canonical=True) == raw[17:]
+    payload = raw[len(ACCOUNT_HEADER) :]
+    assert cbor2.dumps(cbor2.loads(payload), canonical=True) == payload
     assert conserved(story)
     story.log_all()
     assert story.pipeline.counts.originated == Counter(account=1)
@@ -308,6 +310,22 @@ def test_what_is_said_too_often_waits_and_goes_on_in_order() -> None:
         assert story.seqs() == expected
     assert story.drops == []
     assert conserved(story)
+
+
+def test_a_timer_that_goes_off_too_early_is_set_again() -> None:
+    story = Story(account_rates=THREE)
+    story.take(*(account(seq) for seq in range(1, 5)))
+    story.resolve()
+    asked = len(story.alarms)
+    wake(story, story.alarms[-1] - 0.0005)
+    assert story.seqs() == [1, 2, 3]
+    assert len(story.alarms) == asked + 1
+    assert 0 < story.alarms[-1] < 0.01
+    # One of long before says nothing, and sets no other.
+    wake(story, -5.0)
+    assert len(story.alarms) == asked + 1
+    wake(story, 5.1)
+    assert story.seqs() == [1, 2, 3, 4]
 
 
 def test_a_flood_for_one_account_delays_nobody_else() -> None:
