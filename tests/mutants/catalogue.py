@@ -32,7 +32,9 @@ TARGETS: Final[dict[str, Target]] = {
     "ingest/steps.py": Target(12, _JUDGE),
     "ingest/inversion.py": Target(6, _TREE),
     "ingest/tree.py": Target(14, _TREE),
-    "ingest/node_memory.py": Target(8, ("tests/ingest/test_node_memory.py",)),
+    "ingest/node_memory.py": Target(
+        8, ("tests/ingest/test_node_memory.py", "tests/ingest/test_judge_memory.py", _SPEC)
+    ),
     "ingest/node.py": Target(12, _TREE),
     "ingest/records.py": Target(3, _JUDGE),
     "common/event.py": Target(7, ("tests/common/test_event.py", *_JUDGE)),
@@ -49,19 +51,21 @@ TARGETS: Final[dict[str, Target]] = {
     "ingest/signature.py": Target(
         5, ("tests/ingest/test_signature.py", "tests/interop/test_crypto_vectors.py", _SPEC)
     ),
-    "ingest/did_document.py": Target(7, ("tests/ingest/test_did_document.py", _SPEC)),
+    "ingest/did_document.py": Target(
+        7, ("tests/ingest/test_did_document.py", "tests/spec/test_authority.py")
+    ),
     "ingest/directory.py": Target(4, ("tests/ingest/test_directory.py",)),
     "ingest/outage.py": Target(3, ("tests/ingest/test_outage.py",)),
     "ingest/questions.py": Target(3, ("tests/ingest/test_questions.py",)),
     "ingest/documents.py": Target(3, ("tests/ingest/test_documents.py",)),
     "ingest/account.py": Target(3, _PIPELINE),
     "ingest/pipeline.py": Target(6, _PIPELINE),
-    "ingest/settling.py": Target(8, _PIPELINE),
+    "ingest/settling.py": Target(8, (*_PIPELINE, "tests/ingest/test_needs.py")),
     "ingest/in_flight.py": Target(2, _PIPELINE),
-    "ingest/waiting.py": Target(8, _PIPELINE),
+    "ingest/waiting.py": Target(8, ("tests/ingest/test_waiting.py", *_PIPELINE)),
     "ingest/rates.py": Target(4, ("tests/ingest/test_rates.py", *_PIPELINE)),
     "ingest/clock.py": Target(6, ("tests/ingest/test_clock.py", *_PIPELINE)),
-    "ingest/inquiry.py": Target(4, ("tests/ingest/test_status.py", *_PIPELINE)),
+    "ingest/inquiry.py": Target(4, ("tests/ingest/test_inquiry.py", *_PIPELINE)),
     "ingest/status.py": Target(3, ("tests/ingest/test_status.py",)),
     "persist/sequencer.py": Target(
         6, ("tests/persist/test_sequencer.py", "tests/persist/test_ours.py", _SPEC)
