@@ -193,10 +193,11 @@ def proof(tree: Tree, records: Iterable[bytes], changed: Iterable[bytes]) -> set
 
 
 def way(tree: Tree, target: bytes) -> list[bytes]:
-    """The nodes on the way to a key, whether it is there or not."""
+    """The nodes on the way to a key, whether it is there or not; as far as they are there."""
     met = []
     cid: bytes | None = tree.root
-    while cid is not None:
+    while cid in tree.blocks:
+        assert cid is not None
         met.append(cid)
         value = cbor2.loads(tree.blocks[cid])
         following, key = value["l"], b""
