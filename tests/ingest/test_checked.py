@@ -13,7 +13,7 @@ from ingest import metrics
 from ingest.checked import Checked, Result
 from ingest.judge import COMMIT_STEPS, STEPS, SYNC_STEPS, name_of
 from tests.common.commits import EMPTY, NODE, RECORD, car, cid, commit_block
-from tests.ingest.events_by_hand import EXPECTED, HOST, OTHER, STATE, commit, judged, sync
+from tests.ingest.events_by_hand import EXPECTED, HOST, OTHER, STATE, account, commit, judged, sync
 
 GOOD = commit_block()
 
@@ -96,6 +96,7 @@ def test_what_was_counted_is_handed_to_the_metric_once() -> None:
         ),
         pytest.param(sync(blocks=car([cid(GOOD)], [GOOD, NODE])), 1, id="a sync with a node"),
         pytest.param(commit(commit_block(key=OTHER)), 0, id="what is dropped"),
+        pytest.param(account(), 0, id="an account event, which has none"),
     ],
 )  # fmt: skip
 def test_blocks_that_came_for_nothing_are_counted_and_let_be(of: Event, surplus: int) -> None:

@@ -320,6 +320,12 @@ def test_a_rev_of_the_future_needs_no_document() -> None:
     assert early.reason is DropReason.REV_IN_FUTURE
 
 
+def test_who_is_refused_is_told_whom_the_document_names() -> None:
+    found = judged(commit(), source=ELSEWHERE)
+    assert isinstance(found, Drop)
+    assert found.detail == "other.example.com, not pds.example.com"
+
+
 def test_a_detail_is_never_longer_than_a_line() -> None:
     found = judged(commit(), Broken("x" * 9999))
     assert isinstance(found, Drop)
