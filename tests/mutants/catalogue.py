@@ -24,7 +24,11 @@ _JUDGE: Final = (
     "tests/ingest/test_judge.py", "tests/ingest/test_judge_reasons.py", _SPEC,
     "tests/ingest/test_checked.py",
 )  # fmt: skip
-_TREE: Final = (_SPEC, "tests/ingest/test_judge_reasons.py", "tests/ingest/test_inversion.py")
+_TREE: Final = (
+    "tests/spec/test_repository.py", "tests/spec/test_commit_validation.py",
+    "tests/ingest/test_node.py", "tests/ingest/test_judge_reasons.py", _SPEC,
+    "tests/ingest/test_inversion.py",
+)  # fmt: skip
 _PIPELINE: Final = ("tests/ingest/test_pipeline.py", _SPEC)
 
 TARGETS: Final[dict[str, Target]] = {
