@@ -133,6 +133,8 @@ class Resolver:
         self._firsts = Buckets(limits.first_rate)
         self._outage = Outage()
         self._outage_began = asyncio.Event()
+        self._answered = 0
+        """Answers of the directory, ever."""
         self._numbers = count()
         self._random = Random()
         self._probe_backoff = Backoff(limits.retry_first_s, limits.probe_longest_s, self._random)
@@ -347,6 +349,7 @@ class Resolver:
 
     def _directory_answers(self) -> None:
         """Somebody was told: others that wait may try."""
+        self._answered += 1
         self._probe_backoff.progress()
         self._release(self._outage.release())
 
@@ -354,15 +357,21 @@ class Resolver:
         """While questions wait for the directory, see again and again whether it is back."""
         while True:
             await self._outage_began.wait()
+            answered = self._answered
             await asyncio.sleep(self._probe_backoff.next_s())
             await self._plc.open()
             if not self._outage:
                 self._outage_began.clear()
                 continue
+            if self._answered > answered:
+                # Each answer lets others go; it is back, as far as that can be known.
+                continue
             told = await self._lookup.ask_for_known()
             if told is Told.FOUND:
                 self._release(self._outage.release())
-            elif told is not Told.FAILED:
+            elif told is Told.FAILED:
+                self._lookup.directory.lost(steady_s())
+            else:
                 # Those known are no measure, and the oldest question has to find out.
                 self._release(self._outage.release(1))
 
