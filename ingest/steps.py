@@ -299,8 +299,10 @@ def check_inversion(case: Case) -> Drop | None:
             )
         if memory is not None:
             memory.learn(nodes.values())
-    # S-VAL-19: the nodes were taken out; beside the commit and the records nothing should be left.
-    case.surplus = len(car.blocks) - 1 - len({op.cid for op in event.ops if op.cid is not None})
+    # S-VAL-19: the nodes were taken out, and with them a record that is one as well; beside the
+    # commit and the other records nothing should be left.
+    blocks = car.blocks
+    case.surplus = len(blocks) - 1 - len({op.cid for op in event.ops if op.cid in blocks})
     return None
 
 

@@ -12,10 +12,33 @@ from common.verdict import Level
 from ingest import metrics
 from ingest.checked import Checked, Result
 from ingest.judge import COMMIT_STEPS, STEPS, SYNC_STEPS, name_of
-from tests.common.commits import EMPTY, NODE, RECORD, car, cid, commit_block
-from tests.ingest.events_by_hand import EXPECTED, HOST, OTHER, STATE, account, commit, judged, sync
+from tests.common.commits import EMPTY, NODE, RECORD, car, cid, commit_block, link
+from tests.ingest.events_by_hand import (
+    EXPECTED,
+    HOST,
+    OTHER,
+    STATE,
+    account,
+    commit,
+    commit_of,
+    entry,
+    judged,
+    keys_of_depth,
+    node,
+    sync,
+)
 
 GOOD = commit_block()
+
+
+def of_a_record_that_is_a_node() -> Event:
+    """A sound commit: it creates a record that is, byte for byte, a node of the same tree."""
+    low, high = keys_of_depth(0, 1), keys_of_depth(1, 3)
+    key = next(key for key in high if key > low[0])
+    leaf = node(entry(low[0], cid(RECORD)))
+    root = node(entry(key, cid(leaf)), left=cid(leaf))
+    ops = [{"action": "create", "path": key, "cid": link(cid(leaf))}]
+    return commit_of(root, [leaf], ops, prevData=link(cid(leaf)))
 
 
 def taken(checked: Checked, kind: Kind = Kind.COMMIT) -> dict[str, dict[str, int]]:
@@ -97,6 +120,7 @@ def test_what_was_counted_is_handed_to_the_metric_once() -> None:
         pytest.param(sync(blocks=car([cid(GOOD)], [GOOD, NODE])), 1, id="a sync with a node"),
         pytest.param(commit(commit_block(key=OTHER)), 0, id="what is dropped"),
         pytest.param(account(), 0, id="an account event, which has none"),
+        pytest.param(of_a_record_that_is_a_node(), 0, id="a commit of a record that is a node"),
     ],
 )  # fmt: skip
 def test_blocks_that_came_for_nothing_are_counted_and_let_be(of: Event, surplus: int) -> None:
