@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.directory import WINDOW_S, Answer, Directory
+from ingest.directory import WINDOW_DIDS, WINDOW_S, Answer, Directory
 
 
 def answers(directory: Directory, kind: Answer, count: int, now_s: float = 0.0) -> None:
@@ -59,3 +59,13 @@ def test_who_is_not_found_yet_when_the_directory_is_back_is_late_and_not_alone()
     directory.note("late", Answer.FAILED, 4.0)
     assert directory.has_failed_within(5.0, 4.0)
     assert not directory.has_failed_within(5.0, 40.0)
+
+
+def test_a_did_that_is_asked_again_is_among_the_newest_and_not_soon_let_go() -> None:
+    directory = Directory()
+    answers(directory, Answer.FAILED, 4)
+    answers(directory, Answer.FOUND, WINDOW_DIDS - 4)
+    answers(directory, Answer.FAILED, 4, 2 * WINDOW_S)
+    for number in range(3):
+        directory.note(f"new-{number}", Answer.FOUND, 2 * WINDOW_S)
+    assert directory.fails(2 * WINDOW_S)
