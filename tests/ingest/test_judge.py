@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from common.cid import RAW_PREFIX
 from common.envelope import NEVER_SEEN, AccountState, Mark
 from common.event import Event
 from common.syntax import tid_text
@@ -141,6 +142,15 @@ def test_a_sync_of_the_very_state_passes_and_changes_nothing() -> None:
 
 def test_a_sync_may_carry_blocks_that_nobody_needs() -> None:
     assert judged(sync(blocks=car([cid(commit_block())], [NODE, commit_block()]))) == EXPECTED
+
+
+def test_a_sync_names_its_commit_by_a_cid_of_the_right_kind() -> None:
+    # As a blob the block has another name, under which nobody else would find the commit.
+    block = commit_block()
+    name = RAW_PREFIX + cid(block)[4:]
+    found = judged(sync(blocks=car([name], [block], names=[name])))
+    assert isinstance(found, Drop)
+    assert found.reason is DropReason.COMMIT_MISSING
 
 
 def test_the_commit_after_a_sync_that_was_not_signed_again_follows_the_old_host() -> None:
