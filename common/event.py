@@ -37,6 +37,10 @@ MAX_STATUS_CHARS: Final = 64
 MAX_HANDLE_CHARS: Final = 2048
 """A handle has at most 253 characters; it is passed on unread (S-IDE-04), within reason."""
 
+_SHOWN_CHARS: Final = 80
+_SHOWN_OP_CHARS: Final = 200
+_OP_FIELDS: Final = ("action", "path", "cid", "prev")
+
 
 class Op(NamedTuple):
     """One change of a record. cid: its new value; prev: its old one, None when not told."""
@@ -125,6 +129,24 @@ def decode(raw: bytes) -> Decoded:
         return Drop(DropReason.MALFORMED_FRAME, str(error))
 
 
+def _shown(value: object) -> str:
+    """A value that is not what it should be, for the log. Cut first: printed it takes up to 16 times
+    its bytes, and it may fill the frame.
+    """
+    if isinstance(value, str | bytes):
+        value = value[:_SHOWN_CHARS]
+    elif isinstance(value, dict | list):
+        return f"{type(value).__name__} of {len(value)}"
+    return repr(value)[:_SHOWN_CHARS]
+
+
+def _shown_op(raw_op: object) -> str:
+    if type(raw_op) is not dict:
+        return _shown(raw_op)
+    known = [f"{name} {_shown(raw_op[name])}" for name in _OP_FIELDS if name in raw_op]
+    return ", ".join(known)[:_SHOWN_OP_CHARS]
+
+
 def _payload(raw: bytes, start: int) -> tuple[dict[str, Any], int, int]:
     """Decode a payload the slow way → its fields, and where the integer `seq` stands."""
     payload = decode_map(raw, start)
@@ -149,7 +171,7 @@ def _slow(raw: bytes, t: str, start: int) -> Decoded:
         return bad
     did = parse_did(payload.get("did"))
     if did is None:
-        return Drop(DropReason.DID_INVALID, repr(payload.get("did"))[:80], seq)
+        return Drop(DropReason.DID_INVALID, _shown(payload.get("did")), seq)
     return read(payload, Event(raw, kind, did, seq, seq_start, seq_end, payload["time"]))
 
 
@@ -159,11 +181,11 @@ def _bad_envelope(raw: bytes, seq: object, seq_bytes: int, time: object) -> Drop
     The time is compared with no clock (S-COM-20).
     """
     if type(seq) is not int or not 1 <= seq < MAX_SEQ:
-        return Drop(DropReason.SEQ_INVALID, repr(seq)[:40])
+        return Drop(DropReason.SEQ_INVALID, _shown(seq))
     if len(raw) - seq_bytes + OUR_SEQ_BYTES > MAX_FRAME_BYTES:
         return Drop(DropReason.FRAME_TOO_LARGE, f"{len(raw)} bytes and a longer seq", seq)
     if not is_datetime(time):
-        return Drop(DropReason.FIELD_INVALID, f"time {time!r}"[:80], seq)
+        return Drop(DropReason.FIELD_INVALID, f"time {_shown(time)}", seq)
     return None
 
 
@@ -179,15 +201,15 @@ def _commit(raw: bytes, seq_start: int, seq_end: int, payload: CommitPayload) ->
         return bad
     did = parse_did(payload.repo)
     if did is None:
-        return Drop(DropReason.DID_INVALID, repr(payload.repo)[:80], seq)
+        return Drop(DropReason.DID_INVALID, _shown(payload.repo), seq)
     event = Event(raw, Kind.COMMIT, did, seq, seq_start, seq_end, payload.time)
     event.rev = parse_tid(payload.rev)
     if event.rev is None:
-        return Drop(DropReason.REV_INVALID, repr(payload.rev)[:80], seq)
+        return Drop(DropReason.REV_INVALID, _shown(payload.rev), seq)
     if payload.since is not None:
         event.since = parse_tid(payload.since)
         if event.since is None:
-            return Drop(DropReason.FIELD_INVALID, f"since {payload.since!r}"[:80], seq)
+            return Drop(DropReason.FIELD_INVALID, f"since {_shown(payload.since)}", seq)
     if not is_dag_cbor_cid(payload.commit):
         return Drop(DropReason.FIELD_INVALID, "commit is no dag-cbor link", seq)
     event.commit = payload.commit
@@ -207,7 +229,7 @@ def _commit(raw: bytes, seq_start: int, seq_end: int, payload: CommitPayload) ->
     for raw_op in payload.ops:
         op = _op(raw_op)
         if op is None:
-            return Drop(DropReason.OP_INVALID, repr(raw_op)[:200], seq)
+            return Drop(DropReason.OP_INVALID, _shown_op(raw_op), seq)
         ops.append(op)
     # S-COM-16.
     if len(ops) > 1 and len({op.path for op in ops}) != len(ops):
@@ -257,7 +279,7 @@ def _sync(fields: dict[str, Any], event: Event) -> Event | Drop:
     """Source: S-SYN-01, S-SYN-02."""
     event.rev = parse_tid(fields.get("rev"))
     if event.rev is None:
-        return Drop(DropReason.REV_INVALID, repr(fields.get("rev"))[:80], event.seq)
+        return Drop(DropReason.REV_INVALID, _shown(fields.get("rev")), event.seq)
     blocks = fields.get("blocks")
     event.blocks = bytes(blocks) if type(blocks) is ByteString else b""
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from typing import Any
 
 import cbor2
@@ -562,3 +563,38 @@ def test_a_frame_made_to_explode_is_refused_in_milliseconds(field: bytes) -> Non
     assert time.perf_counter() - started_s < 0.1
     assert isinstance(found, Drop)
     assert found.reason is DropReason.MALFORMED_FRAME
+
+
+_LARGE: Any = "\x01" * 4_900_000 + "\N{GRINNING FACE}"
+"""Printed, it takes four times its characters, of four bytes each."""
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(IDENTITY_HEADER + encode({"seq": _LARGE, "did": DID, "time": TIME}), id="seq"),
+        pytest.param(IDENTITY_HEADER + encode({"seq": 6, "did": _LARGE, "time": TIME}), id="did"),
+        pytest.param(IDENTITY_HEADER + encode({"seq": 6, "did": DID, "time": _LARGE}), id="time"),
+        pytest.param(
+            IDENTITY_HEADER + encode({"seq": [_LARGE], "did": DID, "time": TIME}), id="list"
+        ),
+        pytest.param(
+            SYNC_HEADER + encode({"seq": 6, "did": DID, "time": TIME, "rev": _LARGE}), id="rev"
+        ),
+        pytest.param(frame(repo=_LARGE), id="repo"),
+        pytest.param(frame(rev=_LARGE), id="rev of a commit"),
+        pytest.param(frame(since=_LARGE), id="since"),
+        pytest.param(frame(ops=[an_op(path=_LARGE)]), id="path"),
+        pytest.param(frame(ops=[an_op(cid=[{"x": _LARGE}])]), id="within an op"),
+        pytest.param(frame(ops=[_LARGE.encode()]), id="op"),
+    ],
+)
+def test_of_a_value_that_fills_the_frame_only_the_beginning_is_told(raw: bytes) -> None:
+    tracemalloc.start()
+    found = decode(raw)
+    _now, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(found, Drop)
+    assert len(found.detail) <= 200
+    # The text itself, once as bytes and once as characters; not as it is printed.
+    assert most < 30_000_000
