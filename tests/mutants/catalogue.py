@@ -35,7 +35,7 @@ TARGETS: Final[dict[str, Target]] = {
     "ingest/judge.py": Target(6, _JUDGE),
     "ingest/steps.py": Target(12, _JUDGE),
     "ingest/inversion.py": Target(6, _TREE),
-    "ingest/tree.py": Target(14, _TREE),
+    "ingest/tree.py": Target(14, (*_TREE, "tests/ingest/test_node_memory.py")),
     "ingest/node_memory.py": Target(
         8, ("tests/ingest/test_node_memory.py", "tests/ingest/test_judge_memory.py", _SPEC)
     ),

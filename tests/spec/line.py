@@ -73,6 +73,7 @@ class Persist:
 class Line:
     """One ingest process, and what it hears of one account.
 
+    directory_is_down: nobody's documents can be had. held_up: what is sent does not arrive yet.
     asked: DIDs whose document was asked for. asked_status: accounts, each with the host that was
     asked for its status. drops: what went no further.
     """
@@ -91,6 +92,7 @@ class Line:
         self.member = member
         self.now_s = self.scene.now_s
         self.held_up = False
+        self.directory_is_down = False
         self.asked: list[str] = []
         self.asked_status: list[tuple[str, int]] = []
         self.drops: list[Drop] = []
@@ -104,7 +106,7 @@ class Line:
             ask=lambda did, _host, _delay_s, _need: self.asked.append(did),
             ask_status=lambda did, host: self.asked_status.append((did, host)),
             send=lambda judged, raw: self._outbox.append((judged, raw)),
-            may_give_up=lambda _did, _now_s: True,
+            may_give_up=lambda _did, _now_s: not self.directory_is_down,
             wake_after=lambda delay_s: heapq.heappush(self._alarms, self.now_s + delay_s),
             on_drop=self._on_drop,
         )
@@ -139,6 +141,16 @@ class Line:
         self.now_s += 0.001
         found = known or self.scene.identity()
         self.pipeline.resolved(self.scene.account.did, found, self.now_s, self.now_s)
+        self.deliver()
+
+    def remembers(self, known: Known, asked_s: float) -> None:
+        """The document was kept from before."""
+        self.pipeline.remembered(self.scene.account.did, known, asked_s, self.now_s)
+        self.deliver()
+
+    def fails(self) -> None:
+        """The document cannot be had now."""
+        self.pipeline.unresolved(self.scene.account.did, self.now_s)
         self.deliver()
 
     def answer_not_found(self) -> None:

@@ -133,16 +133,36 @@ def test_s_acc_08_nobody_is_told_that_an_inactive_account_is_active(status: str 
 def test_s_acc_09_a_status_that_the_relay_finds_out_itself_is_told_to_all() -> None:
     line = Line(scene=inactive("deactivated"))
     scene = line.scene
-    line.take(scene.commit([create()]))
+    line.take(scene.account.identity())
     line.answer()
+    line.take(scene.commit([create()]))
     line.status(active=True)
-    ours, commit = line.sent
+    _identity, ours, commit = line.sent
     assert ours.marks & Mark.OURS
+    # It is told apart from the host's own by its mark, and names the event that made us ask.
+    assert (ours.upstream_seq, commit.upstream_seq) == (2, 2)
     assert ours.after == ours.after._replace(active=True, status=None)
-    found = decode(line.persist.frames[0])
+    found = decode(line.persist.frames[1])
     assert isinstance(found, ReadEvent)
     assert (found.did, found.active, found.status) == (scene.account.did, True, None)
     assert commit.base.active
+
+
+def test_s_acc_09_what_others_have_told_meanwhile_is_not_told_again() -> None:
+    line = Line(scene=inactive("deactivated"))
+    scene = line.scene
+    line.take(scene.commit([create()]))
+    line.answer()
+    line.held_up = True
+    line.status(active=True)
+    # Another process has heard the host itself say so.
+    line.persist.accounts.change(
+        scene.account.did, line.state._replace(active=True, status=None), 1
+    )
+    line.held_up = False
+    line.deliver()
+    assert [(judged.kind, judged.marks) for judged in line.sent] == [(1, 0)]
+    assert line.drops == []
 
 
 def test_s_acc_11_only_the_accounts_present_host_is_heard() -> None:

@@ -50,6 +50,18 @@ def test_s_aut_03_nothing_is_dropped_before_the_document_was_looked_up_again() -
         assert scene.fate(event, source=NEW_PDS, identity=now, state=scene.state) is None
 
 
+def test_s_aut_03_a_document_that_was_kept_is_no_new_one_whatever_its_time_says() -> None:
+    line = Line()
+    scene = line.scene
+    old = scene.identity(PDS)
+    scene.host = NEW_PDS
+    line.take(scene.commit([create()]), NEW_PDS)
+    line.remembers(old, line.now_s + 5.0)
+    assert (line.sent, line.drops, len(line.asked)) == ([], [], 2)
+    line.answer()
+    assert len(line.sent) == 1
+
+
 @pytest.mark.parametrize(
     ("endpoint", "host"),
     [

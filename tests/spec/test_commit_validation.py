@@ -17,6 +17,7 @@ from tests.simnet import mst
 from tests.simnet.drisl import car, cid_of, encode, link
 from tests.simnet.events import Event
 from tests.simnet.repo import Commit, Write
+from tests.spec.line import Line
 from tests.spec.scene import (
     STRANGER,
     STRUCTURE,
@@ -47,6 +48,29 @@ def test_s_val_01_an_account_without_a_working_identity_says_nothing(
     assert scene.fate(commit, identity=identity) is reason
     sync = scene.synced(scene.account.repo.commit_block)
     assert scene.fate(sync, identity=identity) is reason
+
+
+def test_s_val_01_what_cannot_be_told_now_is_no_verdict() -> None:
+    """While nobody's documents can be had, events wait as long as it takes."""
+    line = Line()
+    line.directory_is_down = True
+    line.take(line.scene.commit([create()]))
+    for _ in range(20):
+        line.passes(600.0)
+        line.fails()
+    assert (line.sent, line.drops) == ([], [])
+    line.directory_is_down = False
+    line.answer()
+    assert len(line.sent) == 1
+
+
+def test_s_val_01_one_account_that_cannot_be_told_for_long_is_given_up() -> None:
+    line = Line()
+    line.take(line.scene.commit([create()]))
+    for _ in range(20):
+        line.passes(600.0)
+        line.fails()
+    assert line.reasons == [DropReason.IDENTITY_UNRESOLVED]
 
 
 def test_s_val_02_only_the_accounts_own_host_commits_for_it() -> None:
