@@ -18,6 +18,7 @@ full. A forged `prevData` only misses. The owner is one ingest process.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -25,7 +26,6 @@ from common.event import Op
 from ingest.node import (
     ABOVE,
     BELOW,
-    MAX_ENTRIES,
     MAX_ENTRIES_IN_ALL,
     BadTree,
     Node,
@@ -33,16 +33,30 @@ from ingest.node import (
     is_record_cid,
     load,
 )
-from ingest.tree import Link, Mismatch, Missing, fits, hashed, inserted, replaced
+from ingest.tree import (
+    Link,
+    Mismatch,
+    Missing,
+    fits,
+    hashed,
+    inserted,
+    replaced,
+    with_key,
+    with_value,
+)
 
 GENERATION_BYTES: Final = 24 << 20
-"""What each of the two generations holds, about: some 3,500 accounts that write often. [own]"""
+"""What each of the two generations holds, about: some 2,000 accounts that write often. [own]"""
 MAX_OPS: Final = 8
 """Commits of more operations are rare, and cost as much this way as the other."""
+MAX_KEYS: Final = 64
+MAX_KEY_BYTES: Final = 128
+"""Nodes of more keys, or of longer ones, are not kept. Nearly none are; a liar could fill the memory
+with few of them."""
 
-_NODE_BYTES: Final = 350
-_ENTRY_BYTES: Final = 250
-"""What a node and each of its entries take in memory, besides the keys; measured."""
+_NODE_BYTES: Final = 400
+_ENTRY_BYTES: Final = 300
+"""What a node and each of its entries take in memory, about."""
 
 
 class NodeMemory:
@@ -51,33 +65,32 @@ class NodeMemory:
     hits, misses: of the commits that were asked about.
     """
 
-    __slots__ = ("_bytes", "_new", "_old", "generation_bytes", "hits", "misses")
+    __slots__ = ("_bytes", "_new", "_nodes", "generation_bytes", "hits", "misses")
 
     def __init__(self, generation_bytes: int = GENERATION_BYTES) -> None:
         self.generation_bytes = generation_bytes
         self.hits = 0
         self.misses = 0
+        self._nodes: dict[bytes, Node] = {}
+        self._new: set[bytes] = set()
         self._bytes = 0
-        self._new: dict[bytes, Node] = {}
-        self._old: dict[bytes, Node] = {}
 
     def __len__(self) -> int:
-        return len(self._new) + len(self._old)
+        return len(self._nodes)
 
     def get(self, cid: bytes) -> Node | None:
         """The node of that name, if it is kept."""
-        return self._new.get(cid) or self._old.get(cid)
+        return self._nodes.get(cid)
 
     def learn(self, nodes: Iterable[Node]) -> None:
         """Keep nodes of a tree that has passed every check, and of none other."""
-        new = self._new
+        kept = {}
         for node in nodes:
-            assert node.cid is not None
-            new[node.cid] = node
             keys = node.keys
-            self._bytes += _NODE_BYTES + _ENTRY_BYTES * len(keys) + sum(map(len, keys))
-        if self._bytes > self.generation_bytes:
-            self._old, self._new, self._bytes = new, {}, 0
+            if not keys or (len(keys) <= MAX_KEYS and max(map(len, keys)) <= MAX_KEY_BYTES):
+                assert node.cid is not None
+                kept[node.cid] = node
+        self._keep(kept)
 
     def proves(
         self, blocks: dict[bytes, bytes], data: bytes, prev_data: bytes, ops: Sequence[Op]
@@ -89,90 +102,210 @@ class NodeMemory:
                 taken out of it, as `undo` does.
             data, prev_data: the roots' CIDs. ops: no path twice.
         """
-        made = self._made(data, prev_data, ops)
-        others = None if made is None else self._others(blocks, made)
-        if made is None or others is None:
+        gone: list[Node] = []
+        new = self._new_nodes(blocks, data, prev_data, ops, gone)
+        if new is None or not self._rest_is_sound(blocks, data, new):
             self.misses += 1
             return False
         self.hits += 1
-        made += others
-        for node in made:
-            assert node.cid is not None
-            del blocks[node.cid]
-        self.learn(made)
+        for cid in new:
+            del blocks[cid]
+        self._keep(new)
+        # The next commit comes from the new tree. Should one come from the old, it is a miss.
+        for node in gone:
+            cid = node.cid or b""
+            if cid not in new and self._nodes.pop(cid, None) is not None and cid in self._new:
+                self._new.remove(cid)
+                self._bytes -= _NODE_BYTES + _ENTRY_BYTES * len(node.keys)
         return True
 
-    def _made(self, data: bytes, prev_data: bytes, ops: Sequence[Op]) -> list[Node] | None:
-        """The new tree's new nodes, the root last, if the operations lead there."""
-        before = self.get(prev_data)
+    def _keep(self, nodes: dict[bytes, Node]) -> None:
+        new = self._new
+        for cid, node in nodes.items():
+            if cid not in new:
+                new.add(cid)
+                self._bytes += _NODE_BYTES + _ENTRY_BYTES * len(node.keys)
+        self._nodes.update(nodes)
+        if self._bytes > self.generation_bytes:
+            self._nodes = {cid: self._nodes[cid] for cid in new}
+            self._new, self._bytes = set(), 0
+
+    # --- what the operations make of the tree before ---
+
+    def _new_nodes(
+        self,
+        blocks: dict[bytes, bytes],
+        data: bytes,
+        prev_data: bytes,
+        ops: Sequence[Op],
+        gone: list[Node],
+    ) -> dict[bytes, Node] | None:
+        """The new tree's new nodes by CID, if the operations lead to it and all of them came.
+
+        gone: is given nodes of the old tree that the new one has no more.
+        """
+        before = self._nodes.get(prev_data)
         # A root has keys, unless it is all of an empty tree (S-MST-10).
         if before is None or not (before.keys or not before.links[0]):
             return None
         if not 0 < len(ops) <= MAX_OPS:
             return None
-        root: Link = prev_data
+        keyed = []
+        for op in ops:
+            # After a delete, more nodes are asked of the CAR than it has made.
+            if op.cid is None or not is_record_cid(op.cid):
+                return None
+            key = op.path.encode()
+            if len(key) > MAX_KEY_BYTES:
+                return None
+            keyed.append((op, key, depth_of(key)))
+        made: list[Node] | None = []
         try:
-            for op in ops:
-                cid, prev = op.cid, op.prev
-                if cid is None or not is_record_cid(cid):
-                    # To undo a delete takes more nodes from the CAR than the delete has made.
-                    return None
-                key = op.path.encode()
-                depth = depth_of(key)
-                if op.action == "create":
-                    root = inserted(self, root, key, depth, cid)
-                elif prev is not None:
-                    root = replaced(self, root, key, depth, prev, cid)
-                else:
-                    return None
+            if len(keyed) == 1:
+                made = self._follow(blocks, data, before, *keyed[0], gone)
+            if made is not None and not made:
+                made = self._do_all(data, prev_data, keyed)
         except (Missing, Mismatch):
             return None
+        if made is None:
+            return None
+        new: dict[bytes, Node] = {}
+        for node in made:
+            cid = node.cid
+            assert cid is not None
+            if cid not in blocks or len(node.keys) > MAX_KEYS:
+                return None
+            new[cid] = node
+        return new
+
+    def _follow(
+        self,
+        blocks: dict[bytes, bytes],
+        data: bytes,
+        node: Node,
+        op: Op,
+        key: bytes,
+        depth: int,
+        gone: list[Node],
+    ) -> list[Node] | None:
+        """One operation, the usual way: each node on the way down is the old one but for one link.
+
+        The CAR's hashes are used, and nothing is hashed but the node where the key stands.
+        Returns the new nodes; none of them where the tree grows or needs nodes in between; None if
+        it is not so.
+        """
+        made: list[Node] = []
+        name, level, low, high = data, node.level, BELOW, ABOVE
+        while level > depth:
+            raw, old, keys = blocks.get(name), node.raw, node.keys
+            i = bisect_left(keys, key)
+            link = node.links[i]
+            if not link:
+                return []
+            at = node.link_at(i)
+            end = at + 36
+            if raw is None or raw[:at] != old[:at] or raw[end:] != old[end:]:
+                return None
+            links = node.links.copy()
+            links[i] = below = raw[at:end]
+            made.append(Node(name, level, keys, links, raw, node.bounds))
+            gone.append(node)
+            if i:
+                low = keys[i - 1]
+            if i < len(keys):
+                high = keys[i]
+            level -= 1
+            found = self._nodes.get(link)  # type: ignore[arg-type]
+            if found is None or not fits(found, level, low, high):
+                return None
+            name, node = below, found
+        if level < depth:
+            return []
+        gone.append(node)
+        link = self._done(node, op, key, low, high)
+        return made if hashed(self, link, made) == name else None
+
+    def _done(self, node: Node, op: Op, key: bytes, low: bytes, high: bytes) -> Node:
+        """The node where a key stands, after the operation.
+
+        Raises:
+            Missing, Mismatch: see there.
+        """
+        cid, prev = op.cid, op.prev
+        assert cid is not None
+        if op.action == "create":
+            return with_key(self, node, key, cid, low, high)
+        if prev is None:
+            raise Missing("prev")
+        return with_value(node, key, prev, cid)
+
+    def _do_all(
+        self, data: bytes, root: Link, keyed: Sequence[tuple[Op, bytes, int]]
+    ) -> list[Node] | None:
+        """All operations on the whole tree; None when they do not lead to the new root."""
+        for op, key, depth in keyed:
+            cid, prev = op.cid, op.prev
+            assert cid is not None
+            if op.action == "create":
+                root = inserted(self, root, key, depth, cid)
+            elif prev is not None:
+                root = replaced(self, root, key, depth, prev, cid)
+            else:
+                return None
         made: list[Node] = []
         return made if hashed(self, root, made) == data and made else None
 
-    def _others(self, blocks: dict[bytes, bytes], made: list[Node]) -> list[Node] | None:
-        """The other nodes of the new tree that came; None if not all of it that came is sound.
+    # --- what the inversion asks of the CAR besides ---
 
-        Also None if a new node did not come: the inversion would miss it.
-        """
-        root = made[-1]
-        new: dict[bytes, Node] = {}
-        named: list[Link] = [root.cid or b""]
-        for node in made:
-            assert node.cid is not None
-            if node.cid not in blocks or len(node.keys) > MAX_ENTRIES:
-                return None
-            new[node.cid] = node
+    def _rest_is_sound(
+        self, blocks: dict[bytes, bytes], data: bytes, new: dict[bytes, Node]
+    ) -> bool:
+        """Whether what else of the tree came is sound, too; it is added to `new`."""
+        named: list[Link] = [data]
+        for node in new.values():
             if node.level:
                 named += node.links
-        others: list[Node] = []
         links = set(named)
-        if len(links.intersection(blocks)) > len(made):
-            waiting = [(root, BELOW, ABOVE)]
-            for node, low, high in waiting:
-                keys = node.keys
-                for i, link in enumerate(node.links):
-                    if link not in blocks:
-                        continue
-                    assert isinstance(link, bytes)
-                    below = keys[i - 1] if i else low
-                    above = keys[i] if i < len(keys) else high
-                    child = new.get(link)
-                    if child is None:
-                        if len(others) > len(blocks):
-                            return None
-                        found = self.get(link)
-                        if found is None or not fits(found, node.level - 1, below, above):
-                            loaded = load(blocks[link], link, node.level - 1, below, above)
-                            if isinstance(loaded, BadTree):
-                                return None
-                            found = loaded
-                        child = found
-                        others.append(child)
-                        named += child.links
-                    waiting.append((child, below, above))
+        if len(links.intersection(blocks)) > len(new):
+            if not self._read_rest(blocks, data, new, named):
+                return False
             links = set(named)
-        if sum(len(node.keys) for node in (*made, *others)) > MAX_ENTRIES_IN_ALL:
-            return None
         # S-MST-07: two links to one subtree cannot both be right.
-        return others if len(named) - named.count(b"") == len(links - {b""}) else None
+        return len(named) - named.count(b"") == len(links - {b""})
+
+    def _read_rest(
+        self, blocks: dict[bytes, bytes], data: bytes, new: dict[bytes, Node], named: list[Link]
+    ) -> bool:
+        """Go through all of the tree that came. What is not new is known, or else read."""
+        left = MAX_ENTRIES_IN_ALL - len(new[data].keys)
+        waiting = [(new[data], BELOW, ABOVE)]
+        met: set[Link] = set()
+        for node, low, high in waiting:
+            keys = node.keys
+            for i, link in enumerate(node.links):
+                if link not in blocks:
+                    continue
+                assert isinstance(link, bytes)
+                if link in met:
+                    # It stands in one place at most: nothing is looked at twice.
+                    return False
+                met.add(link)
+                below = keys[i - 1] if i else low
+                above = keys[i] if i < len(keys) else high
+                child = new.get(link)
+                if child is None:
+                    child = self._nodes.get(link)
+                    if child is None or not fits(child, node.level - 1, below, above):
+                        loaded = load(blocks[link], link, node.level - 1, below, above)
+                        if isinstance(loaded, BadTree):
+                            return False
+                        child = loaded
+                    if len(child.keys) > MAX_KEYS:
+                        return False
+                    new[link] = child
+                    named += child.links
+                left -= len(child.keys)
+                if left < 0:
+                    return False
+                waiting.append((child, below, above))
+        return True

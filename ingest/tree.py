@@ -70,12 +70,8 @@ def replaced(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes, oth
     Raises:
         Missing: see there. Mismatch: `value` is not at the key.
     """
-    above, node, i, _low, _high = _find(nodes, root, key, depth)
-    if node.value(i) != value:
-        raise Mismatch(f"another record at {key.decode()}")
-    raw, end = node.raw, node.bounds[i + 1]
-    raw = raw[: end - 36] + other + raw[end:]
-    return _under(above, Node(None, node.level, node.keys, node.links, raw, node.bounds))
+    above, node, _i, _low, _high = _find(nodes, root, key, depth)
+    return _under(above, with_value(node, key, value, other))
 
 
 def removed(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> Link:
@@ -118,9 +114,9 @@ def inserted(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> 
         node = new_node(node.level + 1, [], [], [node if node.cid is None else node.cid])
     above: list[tuple[Node, int]] = []
     low, high = BELOW, ABOVE
-    keys = node.keys
-    i = bisect_left(keys, key)
     while node.level > depth:
+        keys = node.keys
+        i = bisect_left(keys, key)
         above.append((node, i))
         low, high = keys[i - 1] if i else low, keys[i] if i < len(keys) else high
         link = node.links[i]
@@ -128,12 +124,21 @@ def inserted(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> 
             node = _below(nodes, link, node.level - 1, low, high)
         else:
             node = new_node(node.level - 1, [], [], [b""])
-        keys = node.keys
-        i = bisect_left(keys, key)
-    keys, entries, links = keys.copy(), node.entries(), node.links.copy()
+    return _under(above, with_key(nodes, node, key, value, low, high))
+
+
+def with_key(nodes: Nodes, node: Node, key: bytes, value: bytes, low: bytes, high: bytes) -> Node:
+    """A node with a key of its depth more. low, high: between these the node lies.
+
+    Raises:
+        Missing: see there. Mismatch: the key is there.
+    """
+    keys, entries, links = node.keys.copy(), node.entries(), node.links.copy()
+    i = bisect_left(keys, key)
     if i < len(keys) and keys[i] == key:
         raise Mismatch(f"{key.decode()} is there")
-    left, right = _split(nodes, links[i], key, depth - 1, low, high)
+    low, high = keys[i - 1] if i else low, keys[i] if i < len(keys) else high
+    left, right = _split(nodes, links[i], key, node.level - 1, low, high)
     if i and left is not links[i]:
         entries[i - 1] = with_right(entries[i - 1], links[i], room_for(left))
     if i < len(keys):
@@ -145,7 +150,21 @@ def inserted(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> 
     keys.insert(i, key)
     entries.insert(i, entry)
     links[i : i + 1] = [left, right]
-    return _under(above, new_node(node.level, keys, entries, links))
+    return new_node(node.level, keys, entries, links)
+
+
+def with_value(node: Node, key: bytes, value: bytes, other: bytes) -> Node:
+    """A node with another record at a key.
+
+    Raises:
+        Mismatch: `value` is not at the key.
+    """
+    i = bisect_left(node.keys, key)
+    if i == len(node.keys) or node.keys[i] != key or node.value(i) != value:
+        raise Mismatch(f"another record at {key.decode()}")
+    raw, end = node.raw, node.bounds[i + 1]
+    raw = raw[: end - 36] + other + raw[end:]
+    return Node(None, node.level, node.keys, node.links, raw, node.bounds)
 
 
 def hashed(nodes: Nodes, root: Link, made: list[Node]) -> bytes:

@@ -19,7 +19,7 @@ from common.event import Op
 from ingest import node_memory, tree
 from ingest.inversion import BadTree, undo
 from ingest.node import ABOVE, BELOW, MAX_ENTRIES, Node, depth_of, load
-from ingest.node_memory import MAX_OPS, NodeMemory
+from ingest.node_memory import MAX_KEY_BYTES, MAX_KEYS, MAX_OPS, NodeMemory
 from tests.ingest import tree_model as model
 from tests.ingest.test_inversion import DEEP, as_ops, some_changes, some_records
 from tests.ingest.tree_damage import KINDS, apart, damaged, misreported, parts, together
@@ -29,7 +29,7 @@ TIMES = float(os.environ.get("TREE_CASES", "1"))
 MANY = settings(
     max_examples=int(60 * TIMES), deadline=None, suppress_health_check=list(HealthCheck)
 )
-FEW = settings(MANY, max_examples=int(20 * TIMES))
+FEW = settings(MANY, max_examples=int(40 * TIMES))
 SEEDS = st.integers(0, 2**48)
 
 
@@ -142,17 +142,23 @@ def test_most_commits_of_a_busy_account_are_proven() -> None:
 # --- a liar whose tree is crooked where nobody looks ---
 
 
-def grafted(rng: random.Random, one: Tree) -> Tree | None:
-    """A tree whose links have been moved about; every node in itself is as it was."""
+def grafted(rng: random.Random, one: Tree, other: Tree) -> tuple[Tree, list[bytes]] | None:
+    """A tree with a link to a node of its own or of another one; and keys beside that link."""
     root = apart(one)
-    holders = [part for part in parts(root) if any(part.links())]
+    holders = [part for part in parts(root) if part.entries and any(part.links())]
     if not holders:
         return None
     part = rng.choice(holders)
     i = rng.randrange(len(part.entries) + 1)
     donors = [child for child in parts(root)[1:] if part not in parts(child)]
+    if rng.random() < 0.7:
+        # What stood about here before the keys beside it did.
+        place = part.keys()[max(i - 1, 0)]
+        near = [(child, child.keys()) for child in parts(apart(other))[1:] if child.entries]
+        donors = [child for child, keys in near if keys[0] < place < keys[-1]] or donors
     part.set_link(i, rng.choice(donors) if donors else None)
-    return together(root)
+    beside = [key + b"%d" % n for key in part.keys()[max(i - 1, 0) : i + 1] for n in range(40)]
+    return together(root), [key for key in beside if depth_of(key)]
 
 
 def forged_insert(
@@ -173,20 +179,27 @@ def test_a_sound_node_in_a_wrong_place_proves_nothing(seed: int) -> None:
     rng = random.Random(seed)
     records = some_records(rng, 80)
     honest = model.build(records)
+    before = model.build(
+        {k: v for k, v in records.items() if not depth_of(k) or rng.random() < 0.6}
+    )
     judge = Judge()
-    # All nodes of the honest tree are seen once, and found sound.
-    assert judge.accepts(dict(honest.blocks), honest.root, honest.root, [])
+    # All nodes of two honest trees are seen once, and found sound.
+    for sound in (honest, before):
+        assert judge.accepts(dict(sound.blocks), sound.root, sound.root, [])
     for _ in range(25):
-        crooked = grafted(rng, honest)
-        if crooked is None or crooked.root == honest.root:
+        graft = grafted(rng, honest, before)
+        if graft is None or graft[0].root == honest.root:
             continue
+        crooked, beside = graft
         # A commit that changes nothing brings the new nodes, and not what they lead to.
-        fresh = {cid: raw for cid, raw in crooked.blocks.items() if cid not in honest.blocks}
+        kept = honest.blocks | before.blocks
+        fresh = {cid: raw for cid, raw in crooked.blocks.items() if cid not in kept}
         if not judge.accepts(fresh, crooked.root, crooked.root, []):
             continue
         known = {cid: node for cid in crooked.blocks if (node := judge.memory.get(cid))}
         for _ in range(12):
-            key = rng.choice([*some_records(rng, 2), *rng.sample(DEEP, 2)])
+            keys = [*some_records(rng, 1), rng.choice(DEEP), *rng.sample(beside, len(beside) > 0)]
+            key = rng.choice(keys)
             cid = cid_of(key)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(tree, "fits", lambda *_: True)
@@ -304,15 +317,37 @@ def test_what_else_came_is_read() -> None:
     assert not good
 
 
-def test_a_node_too_many_entries_wide_is_refused_with_a_memory_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # As if 255 were few: nobody has 256 keys of one depth at hand.
-    memory, one = learned(RECORDS)
-    blocks, data = commit_of([CHANGE])
-    assert MAX_ENTRIES == 255
-    monkeypatch.setattr(node_memory, "MAX_ENTRIES", 1)
-    assert not memory.proves(blocks, data, one.root, as_ops([CHANGE]))
+def test_wide_nodes_and_long_keys_are_left_to_the_inversion() -> None:
+    # Few of them would fill the memory; and so the limit of 255 entries is never the memory's.
+    assert MAX_KEYS < MAX_ENTRIES
+    bottom = [key for n in range(200) if model.depth(key := f"a.b.c/{n:03}".encode()) == 0]
+    for count, expected in ((MAX_KEYS - 1, True), (MAX_KEYS, False), (MAX_KEYS + 1, False)):
+        records = dict.fromkeys(bottom[:count], cid_of(b""))
+        memory, one = learned(records)
+        change = Change("create", bottom[-1].decode(), cid_of(b""), None)
+        blocks, data = commit_of([change], records)
+        assert memory.proves(blocks, data, one.root, as_ops([change])) is expected
+    for length, expected in ((MAX_KEY_BYTES, True), (MAX_KEY_BYTES + 1, False)):
+        memory, one = learned(RECORDS)
+        change = Change("create", "a.b.c/" + "x" * (length - 6), cid_of(b""), None)
+        blocks, data = commit_of([change])
+        assert memory.proves(blocks, data, one.root, as_ops([change])) is expected
+
+
+def test_of_an_account_that_writes_on_and_on_only_the_newest_tree_is_kept() -> None:
+    rng = random.Random(6)
+    judge, story = Judge(), Story(rng, 120)
+    assert judge.accepts(dict(story.tree.blocks), story.tree.root, story.tree.root, [])
+    before = len(judge.memory)
+    for n in range(60):
+        change = Change("create", f"app.bsky.feed.like/3l{n:04}", cid_of(b""), None)
+        after = model.made(story.records, [change])
+        new = model.build(after)
+        blocks = proof_of(new, after, [change])
+        assert judge.accepts(blocks, new.root, story.tree.root, as_ops([change]))
+        story.records, story.tree = after, new
+    assert judge.by_memory > 50
+    assert len(judge.memory) < before + 60
 
 
 def test_two_generations_bound_what_is_kept() -> None:
