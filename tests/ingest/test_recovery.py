@@ -10,7 +10,7 @@ from typing import Any
 
 from common.steady import steady_s
 from ingest.config import ResolverLimits
-from ingest.did_document import Identity, NotFound
+from ingest.did_document import Identity, NotFound, parse_document
 from ingest.documents import Document
 from ingest.fetch import Busy, Fetched, FetchError
 from ingest.judge import Known
@@ -147,6 +147,7 @@ def test_the_directory_comes_back_to_few_questions_and_then_twice_as_many(
             for n in range(100):
                 told.resolver.ask(plc(n), 1)
             await until(lambda: told.resolver.held == 100)
+            await until(lambda: web.under_way == 0)
             web.answer = good
             web.gate.clear()
             web.asked.clear()
@@ -356,6 +357,28 @@ def test_what_is_kept_is_told_and_nobody_is_asked(loop_run: LoopRun) -> None:
             told.resolver.found(plc(1), None)
             told.resolver.found(plc(2), None)
             assert told.resolver.open == 0
+
+    loop_run(story())
+
+
+def test_whom_the_store_knows_the_directory_has_known(loop_run: LoopRun) -> None:
+    """After a restart into an outage nobody was found yet by this process."""
+
+    async def story() -> None:
+        web = Web()
+        async with asking(web) as told:
+            told.resolver.store = Shelf()
+            told.resolver.ask(plc(1), 1)
+            known = parse_document(document_of(plc(1)), plc(1), allow_insecure=True)
+            assert isinstance(known, Identity)
+            told.resolver.found(plc(1), Document(plc(1), known, 5.0))
+            web.answer = down
+            told.resolver.store = None
+            told.resolver.ask(plc(2), 1)
+            await until(lambda: told.resolver.held == 1)
+            assert not told.resolver.may_give_up(plc(2), steady_s())
+            web.answer = good
+            await until(lambda: told.count() == 1)
 
     loop_run(story())
 
