@@ -48,8 +48,10 @@ class Straight:
     ended the connection.
     """
 
-    def __init__(self, account: Account, **limits: Any) -> None:
+    def __init__(self, account: Account, *others: Account, **limits: Any) -> None:
+        """Args: others: accounts of the same host that may be heard of, too."""
         self.account = account
+        self._accounts = {one.did: one for one in (account, *others)}
         self.sent: list[Judged] = []
         self.drops: list[DropReason] = []
         self.broken: list[DropReason] = []
@@ -97,7 +99,7 @@ class Straight:
     def _answer(self, did: str) -> None:
         now_s = self.now_s
         known: Any = NotFound("nobody knows it")
-        if did == self.account.did:
-            document = self.account.document(f"https://{HOST.hostname}")
+        if did in self._accounts:
+            document = self._accounts[did].document(f"https://{HOST.hostname}")
             known = parse_document(orjson.dumps(document), did, allow_insecure=False)
         self.pipeline.resolved(did, known, now_s, now_s)

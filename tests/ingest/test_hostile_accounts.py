@@ -1,0 +1,107 @@
+"""What may one account cost? However a commit is made, 50 ms of the judge's time, and nobody else's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Final
+
+import pytest
+
+from common.event import Event, decode
+from common.verdict import Drop, DropReason
+from ingest.did_document import Identity
+from ingest.judge import Accept, Source, Verdict, judge
+from ingest.node_memory import NodeMemory
+from ingest.signature import parse_multikey
+from tests.ingest import burdens
+from tests.ingest.burdens import BURDENS, DID, KEY, STATE
+from tests.ingest.mined import mined_keys
+from tests.ingest.straight import HOST, Straight, worldly
+from tests.simnet import mst
+from tests.simnet.account import Account
+
+MOST_S: Final = 0.050
+"""CPU time from the frame's bytes to the verdict, in seconds."""
+NOW_S: Final = 1_784_000_100.0
+TRIES: Final = 5
+"""The quickest counts: other programs on the machine are not what is measured."""
+
+
+@cache
+def identity() -> Identity:
+    text = KEY.verification_method(DID)["publicKeyMultibase"]
+    return Identity(DID, parse_multikey(text), HOST.hostname)
+
+
+@cache
+def made(burden: Callable[[], bytes]) -> bytes:
+    raw = burden()
+    assert len(raw) <= 5_000_000
+    return raw
+
+
+def judged(raw: bytes, memory: NodeMemory | None = None) -> Verdict:
+    event = decode(raw)
+    assert isinstance(event, Event), event
+    return judge(
+        event, identity(), STATE, Source(HOST.host, HOST.hostname),
+        now_s=NOW_S, fresh=True, asked=True, memory=memory,
+    )  # fmt: skip
+
+
+def cost_s(raw: bytes, memory: NodeMemory | None) -> float:
+    begun = time.thread_time()
+    judged(raw, memory)
+    return time.thread_time() - begun
+
+
+@pytest.mark.parametrize(
+    ("burden", "reason"), BURDENS.items(), ids=lambda of: getattr(of, "__name__", "")
+)
+def test_the_dearest_commits_stay_within_their_time(
+    burden: Callable[[], bytes], reason: DropReason | None
+) -> None:
+    raw = made(burden)
+    verdict = judged(raw)
+    assert (verdict.reason if isinstance(verdict, Drop) else None) is reason, verdict
+    assert isinstance(verdict, Drop | Accept)
+    assert min(cost_s(raw, None) for _ in range(TRIES)) <= MOST_S
+
+
+@pytest.mark.parametrize("burden", BURDENS, ids=lambda of: of.__name__)
+def test_a_memory_of_their_trees_makes_them_no_dearer(burden: Callable[[], bytes]) -> None:
+    raw, memory = made(burden), NodeMemory()
+    # The first one teaches it the nodes; those after it try them before anything else.
+    judged(raw, memory)
+    assert min(cost_s(raw, memory) for _ in range(TRIES)) <= MOST_S
+
+
+def test_the_burdens_are_what_they_are_called() -> None:
+    sizes = {burden.__name__: len(made(burden)) for burden in BURDENS}
+    assert sizes["more_entries_than_there_may_be"] > 1_900_000
+    assert sizes["a_record_of_one_long_text"] > 1_900_000
+    assert sum(size > 1_000_000 for size in sizes.values()) >= 8
+    event = decode(made(burdens.nodes_of_one_entry))
+    assert isinstance(event, Event)
+    assert len(event.ops) == 200
+
+
+def test_the_mined_keys_stand_as_high_as_they_say() -> None:
+    keys = mined_keys(8)
+    assert len(keys) >= 200
+    assert all(mst.depth_of(key) >= 8 for key in keys)
+    assert max(map(mst.depth_of, keys)) >= 11
+
+
+def test_whatever_one_account_sends_another_one_goes_on() -> None:
+    """Each burden, and then an honest account's commit through the same pipeline."""
+    honest = worldly("an honest account beside a heavy one")
+    heavy = Account(DID, "heavy.test", KEY.curve, honest.clock, "heavy", 0)
+    heavy.key = KEY
+    for burden, reason in BURDENS.items():
+        to = Straight(honest.account, heavy)
+        assert to.hear_raw(made(burden)) is reason
+        to.seq = 1
+        assert to.hear(honest.account.commit(honest.account.choose_writes(honest.rng))) is None
