@@ -405,10 +405,17 @@ def test_migration_moves_key_host_and_chain(loop_run: LoopRun) -> None:
             assert [(e.kind, e.host) for e in said] == [
                 ("identity", 1),
                 ("account", 1),
+                ("identity", 1),
+                ("sync", 1),
                 ("commit", 1),
                 ("account", 0),
+                ("account", 0),
             ]
-            assert said[-1].drop is DropReason.HOST_NOT_AUTHORITATIVE
+            wrong = [e.drop for e in said if e.drop is not None]
+            assert wrong == [
+                DropReason.SYNC_NOT_RESIGNED,
+                *[DropReason.HOST_NOT_AUTHORITATIVE] * 2,
+            ]
             message = network.hosts[1].messages[-1]
             assert isinstance(message, bytes)
             body = open_frame(message)[1]
@@ -420,6 +427,42 @@ def test_migration_moves_key_host_and_chain(loop_run: LoopRun) -> None:
             assert calls == 2
             assert not account.resting
             assert not account.moving
+
+    loop_run(story())
+
+
+def test_what_is_imported_is_signed_by_the_former_key_under_another_rev(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        async with Network(SMALL) as network:
+            account = network.accounts[0]
+            network.commit(account)
+            before = account.repo
+            await network.migrate(account, 1)
+            kind, body = next(
+                open_frame(message)
+                for message in network.hosts[1].messages
+                if isinstance(message, bytes) and open_frame(message)[0] == "sync"
+            )
+            assert kind == "sync"
+            assert before.commit_block in body["blocks"]
+            assert body["rev"] > str(before.rev)
+
+    loop_run(story())
+
+
+def test_a_silent_key_is_in_the_document_and_in_the_next_commit_and_nowhere_else(
+    loop_run: LoopRun,
+) -> None:
+    async def story() -> None:
+        async with Network(SMALL) as network:
+            account = network.accounts[0]
+            network.commit(account)
+            key, seen = account.key, len(network.truth.entries)
+            await network.silent_key(account)
+            assert [e.kind for e in network.truth.entries[seen:]] == ["commit"]
+            assert account.key.compressed != key.compressed
+            document = network.plc.documents[account.did]
+            assert document == account.document(network.hosts[account.host].url)
 
     loop_run(story())
 

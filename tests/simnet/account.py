@@ -148,6 +148,14 @@ class Account:
         blocks = car([state.commit], [(state.commit, state.commit_block)])
         return self._event(Kind.SYNC, rev=state.rev, blocks=blocks)
 
+    def imported(self) -> Event:
+        """`#sync` as a real host sends it after it took the account over: the head that the former
+        host signed with the former key, under the rev of the import."""
+        state = self.repo
+        assert state.commit is not None
+        blocks = car([state.commit], [(state.commit, state.commit_block)])
+        return self._event(Kind.SYNC, rev=tid(self._clock.tick()), blocks=blocks)
+
     # Identity and status
 
     def identity(self, *, handle: bool = True) -> Event:

@@ -18,13 +18,14 @@ DEFAULT_MIX: Final[Mapping[str, float]] = {
     "deactivate": 0.01,
     "takedown": 0.005,
     "new_account": 0.01,
-    "new_key": 0.005,
+    "new_key": 0.003,
+    "silent_key": 0.002,
     "migrate": 0.005,
     "delete": 0.005,
 }
 """How likely each happening is; relative weights."""
 
-SLOW: Final = frozenset(("deactivate", "takedown", "new_key", "migrate"))
+SLOW: Final = frozenset(("deactivate", "takedown", "new_key", "silent_key", "migrate"))
 """What keeps an account busy for a while."""
 
 

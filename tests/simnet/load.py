@@ -170,6 +170,8 @@ class Load:
                     network.delete(account)
             case "new_key":
                 self._later(network.new_key(account))
+            case "silent_key":
+                self._later(network.silent_key(account))
             case "migrate":
                 # Not to the host that `say_invalid` lets forge: what it said would come true.
                 to = (account.host - 1) % len(network.hosts)

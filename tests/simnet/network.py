@@ -267,8 +267,21 @@ class Network:
             self.say(account.host, account.commit([]))
         account.resting = False
 
+    async def silent_key(self, account: Account) -> None:
+        """Another signing key that no `#identity` tells of: the next commit just has it."""
+        self._free(account)
+        account.resting = True
+        await self.settled()
+        account.new_key()
+        self.publish(account)
+        self.commit(account)
+        account.resting = False
+
     async def migrate(self, account: Account, to: int) -> None:
-        """Move to another host with a new key; the old host speaks once more, in vain."""
+        """Move to another host with a new key, as real ones do; the old host speaks on, in vain.
+
+        What the new host says of the imported head is signed by the former key, and so it is none.
+        """
         if to == account.host or account.tied:
             raise ValueError("a migration needs another host, and a did:plc account")
         self._free(account)
@@ -277,12 +290,16 @@ class Network:
         old, account.host = account.host, to
         account.new_key()
         self.publish(account)
-        self._say_all(account, [account.identity(), account.account()])
+        self._say_all(
+            account, [account.identity(handle=False), account.account(), account.identity()]
+        )
+        self.say(to, account.imported(), DropReason.SYNC_NOT_RESIGNED, "imported_sync")
         self.commit(account)
         account.resting = False
         await self.settled()
-        late = account.account_as("deactivated")
-        self.say(old, late, DropReason.HOST_NOT_AUTHORITATIVE, "late_old_host")
+        for status in ("deactivated", "deleted"):
+            late = account.account_as(status)
+            self.say(old, late, DropReason.HOST_NOT_AUTHORITATIVE, "late_old_host")
         account.moving = False
 
     async def _sleep_settled(self) -> None:
