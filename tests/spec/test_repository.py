@@ -559,6 +559,30 @@ def test_s_mst_14_the_subtree_that_a_deleted_key_stood_beside_is_needed() -> Non
     assert scene.fate(scene.of_tree(root, before, [op])) is None
 
 
+def test_s_mst_14_the_neighbours_of_each_change_are_needed_whatever_is_remembered() -> None:
+    """Two creations beside one subtree: in one order it could be done without that, if one knew it."""
+    high, new = keys_at(1, 9)[0], keys_at(1, 9)[-1]
+    low = keys_at(0, 60)
+    between = [key for key in low if high < key < new]
+    behind = next(key for key in low if key > new)
+    child = mst.Node(0, between, [VALUE] * len(between), [None] * (len(between) + 1))
+    before = mst.Node(1, [high], [VALUE], [None, child])
+    leaf = mst.Node(0, [behind], [VALUE], [None] * 2)
+    after = mst.Node(1, [high, new], [VALUE] * 2, [None, child, leaf])
+    scene = Scene()
+    first = scene.of_tree(
+        before, sealed(child), [create_op(high, RECORD)], records=[encode(RECORD)]
+    )
+    assert scene.fate(first) is None
+    ops = [create_op(new, RECORD), create_op(behind, RECORD)]
+    for given in (ops, ops[::-1]):
+        event = scene.of_tree(
+            after, sealed(before), given, records=[encode(RECORD)], leave_out=child.cid
+        )
+        assert scene.fate(event, state=scene.state) is DropReason.NODE_MISSING
+    assert scene.fate(scene.of_tree(after, sealed(before), ops, records=[encode(RECORD)])) is None
+
+
 def test_s_mst_14_the_neighbours_of_a_change_are_enough() -> None:
     scene = Scene(records=500)
     writes = [create("com.example.note/a"), delete(scene.paths[100]), update(scene.paths[300])]
