@@ -11,7 +11,7 @@ from common.envelope import NEVER_SEEN, Mark
 from common.verdict import WAIVABLE, Drop, DropReason, Level
 from ingest.did_document import Broken, NotFound
 from ingest.judge import REV_SKEW_S, Accept, NeedFreshIdentity, NeedStatus
-from ingest.node import MAX_ENTRIES
+from ingest.node import MAX_ENTRIES, MAX_ENTRIES_IN_ALL
 from persist.outgoing import outgoing_head
 from tests.simnet import mst
 from tests.simnet.drisl import car, cid_of, encode, link
@@ -408,6 +408,39 @@ def test_s_val_18_a_node_of_unlikely_many_entries_is_dropped() -> None:
         )
         fate = scene.fate(event, state=NEVER_SEEN)
         assert (fate in STRUCTURE) if dropped else fate is None
+
+
+@pytest.mark.parametrize(("more", "passes"), [(0, True), (1, False)])
+def test_s_val_18_a_tree_with_more_entries_than_any_commit_needs_is_dropped(
+    more: int, passes: bool
+) -> None:
+    value = cid_of(encode(note()))
+    high, children, low = [], [], []
+    left, number = MAX_ENTRIES_IN_ALL + more, 0
+    while left:
+        key = f"com.example.note/{number:06}".encode()
+        depth, number = mst.depth_of(key), number + 1
+        if depth == 0 and len(low) < 250:
+            low.append(key)
+            left -= 1
+        elif depth == 1 and len(low) == 250:
+            children.append(mst.Node(0, low, [value] * len(low), [None] * (len(low) + 1)))
+            high.append(key)
+            low = []
+            left -= 1
+
+    def tree(last: list[bytes]) -> mst.Node:
+        leaf = mst.Node(0, last, [value] * len(last), [None] * (len(last) + 1))
+        return mst.Node(1, high, [value] * len(high), [*children, leaf])
+
+    before = tree(low[:-1])
+    mst.seal(before)
+    assert before.cid is not None
+    scene = Scene()
+    op = create_op(low[-1], note())
+    event = scene.of_tree(tree(low), before.cid, [op], records=[encode(note())])
+    fate = scene.fate(event, state=NEVER_SEEN)
+    assert fate is None if passes else fate in STRUCTURE
 
 
 def test_s_val_19_blocks_may_come_in_any_order_twice_and_unneeded() -> None:
