@@ -1,9 +1,9 @@
-"""Is this commit what the last one leads to? Sometimes it can be told without reading its tree.
+"""Is this commit what the last one leads to? Often it can be told without reading its tree.
 
 The nodes of trees that were found sound are kept, by CID. When the nodes of the tree before are
-still known, a commit's operations are done to it, and not undone: if that gives the root that is
-signed, then the new tree is the old one with these operations, and nothing of it needs to be read.
-It is true of most commits of an account that writes often.
+still known, a commit's one operation is done to it, and not undone: if that gives the root that is
+signed, then the new tree is the old one with this operation, and nothing of it needs to be read. So
+it is with most commits of an account that writes often.
 
 `proves` says True only where the inversion (ingest.inversion) would find the same; its False says
 nothing. So it can be left out, and no verdict changes. Why True is sound: the new root's hash covers
@@ -40,15 +40,12 @@ from ingest.tree import (
     fits,
     hashed,
     inserted,
-    replaced,
     with_key,
     with_value,
 )
 
 GENERATION_BYTES: Final = 24 << 20
 """What each of the two generations holds, about: some 2,000 accounts that write often. [own]"""
-MAX_OPS: Final = 8
-"""Commits of more operations are rare, and cost as much this way as the other."""
 MAX_KEYS: Final = 64
 MAX_KEY_BYTES: Final = 128
 """Nodes of more keys, or of longer ones, are not kept. Nearly none are; a liar could fill the memory
@@ -95,7 +92,7 @@ class NodeMemory:
     def proves(
         self, blocks: dict[bytes, bytes], data: bytes, prev_data: bytes, ops: Sequence[Op]
     ) -> bool:
-        """Whether the tree `data` is sound, and comes from `prev_data` by exactly these operations.
+        """Whether the tree `data` is sound, and comes from `prev_data` by exactly this operation.
 
         Args:
             blocks: by CID, their hashes checked. If the answer is True, the tree's nodes have been
@@ -130,7 +127,7 @@ class NodeMemory:
             self._nodes = {cid: self._nodes[cid] for cid in new}
             self._new, self._bytes = set(), 0
 
-    # --- what the operations make of the tree before ---
+    # --- what the operation makes of the tree before ---
 
     def _new_nodes(
         self,
@@ -140,31 +137,27 @@ class NodeMemory:
         ops: Sequence[Op],
         gone: list[Node],
     ) -> dict[bytes, Node] | None:
-        """The new tree's new nodes by CID, if the operations lead to it and all of them came.
+        """The new tree's new nodes by CID, if the operation leads to it and all of them came.
 
+        To undo a delete, or one of several operations, may take more nodes from the CAR than were
+        made; so there must be only one, and no delete.
         gone: is given nodes of the old tree that the new one has no more.
         """
         before = self._nodes.get(prev_data)
         # A root has keys, unless it is all of an empty tree (S-MST-10).
-        if before is None or not (before.keys or not before.links[0]):
+        if before is None or len(ops) != 1 or not (before.keys or not before.links[0]):
             return None
-        if not 0 < len(ops) <= MAX_OPS:
+        op = ops[0]
+        if op.cid is None or not is_record_cid(op.cid):
             return None
-        keyed = []
-        for op in ops:
-            # After a delete, more nodes are asked of the CAR than it has made.
-            if op.cid is None or not is_record_cid(op.cid):
-                return None
-            key = op.path.encode()
-            if len(key) > MAX_KEY_BYTES:
-                return None
-            keyed.append((op, key, depth_of(key)))
-        made: list[Node] | None = []
+        key = op.path.encode()
+        if len(key) > MAX_KEY_BYTES:
+            return None
+        depth = depth_of(key)
         try:
-            if len(keyed) == 1:
-                made = self._follow(blocks, data, before, *keyed[0], gone)
+            made = self._follow(blocks, data, before, op, key, depth, gone)
             if made is not None and not made:
-                made = self._do_all(data, prev_data, keyed)
+                made = self._grow(data, prev_data, op, key, depth)
         except (Missing, Mismatch):
             return None
         if made is None:
@@ -188,7 +181,7 @@ class NodeMemory:
         depth: int,
         gone: list[Node],
     ) -> list[Node] | None:
-        """One operation, the usual way: each node on the way down is the old one but for one link.
+        """The usual way: each node on the way down is the old one but for one link.
 
         The CAR's hashes are used, and nothing is hashed but the node where the key stands.
         Returns the new nodes; none of them where the tree grows or needs nodes in between; None if
@@ -222,38 +215,23 @@ class NodeMemory:
         if level < depth:
             return []
         gone.append(node)
-        link = self._done(node, op, key, low, high)
-        return made if hashed(self, link, made) == name else None
-
-    def _done(self, node: Node, op: Op, key: bytes, low: bytes, high: bytes) -> Node:
-        """The node where a key stands, after the operation.
-
-        Raises:
-            Missing, Mismatch: see there.
-        """
         cid, prev = op.cid, op.prev
         assert cid is not None
         if op.action == "create":
-            return with_key(self, node, key, cid, low, high)
-        if prev is None:
-            raise Missing("prev")
-        return with_value(node, key, prev, cid)
+            link = with_key(self._nodes, node, key, cid, low, high)
+        elif prev is not None:
+            link = with_value(node, key, prev, cid)
+        else:
+            return None
+        return made if hashed(self._nodes, link, made) == name else None
 
-    def _do_all(
-        self, data: bytes, root: Link, keyed: Sequence[tuple[Op, bytes, int]]
-    ) -> list[Node] | None:
-        """All operations on the whole tree; None when they do not lead to the new root."""
-        for op, key, depth in keyed:
-            cid, prev = op.cid, op.prev
-            assert cid is not None
-            if op.action == "create":
-                root = inserted(self, root, key, depth, cid)
-            elif prev is not None:
-                root = replaced(self, root, key, depth, prev, cid)
-            else:
-                return None
+    def _grow(self, data: bytes, root: bytes, op: Op, key: bytes, depth: int) -> list[Node] | None:
+        """A create that puts nodes where none were; None when it does not lead to the new root."""
+        if op.action != "create" or op.cid is None:
+            return None
         made: list[Node] = []
-        return made if hashed(self, root, made) == data and made else None
+        link = inserted(self._nodes, root, key, depth, op.cid)
+        return made if hashed(self._nodes, link, made) == data else None
 
     # --- what the inversion asks of the CAR besides ---
 
