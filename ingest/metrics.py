@@ -63,6 +63,9 @@ LOOKUPS_OPEN: Final = gauge(
 LOOKUPS_HELD: Final = gauge(
     "standpipe_lookups_held", "Of these, those that wait for the directory to come back."
 )
+ACCOUNTS: Final = gauge(
+    "standpipe_accounts_remembered", "Accounts whose state and key are in memory, of ingest."
+)
 UNWRITTEN: Final = gauge(
     "standpipe_documents_unwritten", "DID documents that the database does not have yet."
 )

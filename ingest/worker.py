@@ -453,6 +453,7 @@ class Worker:
         metrics.add_checked(counts.checked)
         metrics.HELD.set(self.pipeline.held)
         metrics.PAUSED.set(self.turns.paused)
+        metrics.ACCOUNTS.set(self.pipeline.accounts)
         metrics.LOOKUPS_OPEN.set(self._resolver.open)
         if self._store is not None:
             metrics.UNWRITTEN.set(self._store.unwritten)

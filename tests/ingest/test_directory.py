@@ -69,3 +69,38 @@ def test_a_did_that_is_asked_again_is_among_the_newest_and_not_soon_let_go() -> 
     for number in range(3):
         directory.note(f"new-{number}", Answer.FOUND, 2 * WINDOW_S)
     assert directory.fails(2 * WINDOW_S)
+
+
+def test_a_directory_that_no_longer_finds_whom_it_knew_fails_until_it_finds_somebody() -> None:
+    directory = Directory()
+    answers(directory, Answer.FOUND, 50)
+    directory.note("one", Answer.FAILED, 1.0)
+    assert not directory.fails(1.0)
+    directory.lost(1.0)
+    assert directory.fails(1.0)
+    # However long nobody asks.
+    assert directory.fails(1e6)
+    assert directory.has_failed_within(1.0, 1e6)
+    directory.note("two", Answer.NOT_FOUND, 2.0)
+    assert directory.fails(2.0)
+    directory.note("three", Answer.FOUND, 3.0)
+    assert not directory.fails(3.0)
+    assert directory.has_failed_within(5.0, 3.0)
+    assert not directory.has_failed_within(0.5, 3.0)
+
+
+def test_a_directory_that_wants_to_be_left_alone_is_no_reason_to_drop_anything() -> None:
+    directory = Directory()
+    answers(directory, Answer.FOUND, 10)
+    directory.refused(1.0)
+    assert not directory.fails(1.0)
+    assert directory.has_failed_within(5.0, 6.0)
+    assert not directory.has_failed_within(5.0, 7.0)
+
+
+def test_whom_it_found_before_this_process_began_it_has_known() -> None:
+    directory = Directory()
+    for did in "abcd":
+        directory.knows(did)
+    assert directory.known_dids == ("d", "c", "b")
+    assert not directory.fails(0.0)
