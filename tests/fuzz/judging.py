@@ -20,15 +20,18 @@ from common.event import Event
 from common.event import decode as decode_frame
 from common.verdict import Drop, DropReason
 from ingest.did_document import Identity, parse_document
-from ingest.inversion import undo
-from ingest.judge import Accept, judge
+from ingest.inversion import load_tree, undo
+from ingest.judge import Accept, Verdict, judge
+from ingest.node import Node
+from ingest.node_memory import NodeMemory
 from tests.fuzz.hunt import Wrong
 from tests.fuzz.mutate import BYTES, CBOR, mutated
 from tests.fuzz.reading import check_tree
-from tests.fuzz.seeds import DID, source
+from tests.fuzz.seeds import DID, roots, source
 from tests.ingest.dissected import read_car
 from tests.ingest.straight import HOST
 from tests.simnet.drisl import car, cid_of, encode, link
+from tests.simnet.source import nodes_of
 
 HEADER: Final = bytes.fromhex("a261746723636f6d6d6974626f7001")
 ALL: Final = frozenset(DropReason)
@@ -53,14 +56,36 @@ def states() -> tuple[AccountState, ...]:
     return NEVER_SEEN, old
 
 
+@cache
+def known_nodes() -> tuple[Node, ...]:
+    """The trees that the account had, as a memory knows them once commits have been undone."""
+    nodes: dict[bytes, Node] = {}
+    for root in roots():
+        assert root.cid is not None
+        assert load_tree(dict(nodes_of(root)), root.cid, nodes) is None
+    return tuple(nodes.values())
+
+
+def outcome(found: Verdict) -> tuple[str, object]:
+    """A verdict but for its words."""
+    return type(found).__name__, found.reason if isinstance(found, Drop) else found
+
+
 def run(raw: bytes) -> str:
-    """One message to its verdict."""
+    """One message to its verdict, which a memory of the tree before may not change."""
     event = decode_frame(raw)
     if not isinstance(event, Event):
         return "no event"
     words = []
     for state in states():
         found = judge(event, identity(), state, HOST, now_s=4e9, fresh=True, asked=True)
+        memory = NodeMemory()
+        memory.learn(known_nodes())
+        again = judge(
+            event, identity(), state, HOST, now_s=4e9, fresh=True, asked=True, memory=memory
+        )
+        if outcome(again) != outcome(found):
+            raise Wrong(f"with a memory {again}, without {found}"[:300])
         if isinstance(found, Drop):
             if found.reason not in ALL:
                 raise Wrong(f"undocumented {found.reason}")

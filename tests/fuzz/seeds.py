@@ -8,7 +8,7 @@ from typing import Any, Final
 from tests.ingest.straight import worldly
 from tests.simnet import mst
 from tests.simnet.drisl import link
-from tests.simnet.events import error_frame, info_frame
+from tests.simnet.events import Event, error_frame, info_frame
 from tests.simnet.keys import Curve
 from tests.simnet.lies import LIES
 from tests.simnet.source import Source, signed, world
@@ -29,25 +29,36 @@ SMALL: Final = 60_000
 
 
 @cache
-def _frames() -> tuple[bytes, ...]:
+def _told() -> tuple[tuple[bytes, ...], tuple[mst.Node, ...]]:
+    """Messages, and the trees that they came from."""
     one = source()
     account = one.account
-    events = [
-        *account.born(),
-        *(account.commit(account.choose_writes(one.rng, count)) for count in (1, 1, 2, 5, 20)),
-        account.sync(new_rev=True),
-        account.identity(),
-        account.account_as("deactivated"),
-        *(lie.make(one) for lie in LIES.values()),
-    ]
+    roots = [account.repo.root]
+    events: list[Event] = []
+
+    def say(*said: Event) -> None:
+        events.extend(said)
+        roots.append(account.repo.root)
+
+    say(*account.born())
+    for count in (1, 1, 2, 5, 20):
+        say(account.commit(account.choose_writes(one.rng, count)))
+    say(account.sync(new_rev=True), account.identity(), account.account_as("deactivated"))
+    for lie in LIES.values():
+        say(lie.make(one))
     plain = [info_frame("OutdatedCursor", "old"), error_frame("FutureCursor", "no")]
     frames = [event.frame(number) for number, event in enumerate(events, 1)] + plain
-    return tuple(raw for raw in frames if len(raw) < SMALL)
+    return tuple(raw for raw in frames if len(raw) < SMALL), tuple(roots)
 
 
 def frames() -> list[bytes]:
     """Whole messages."""
-    return list(_frames())
+    return list(_told()[0])
+
+
+def roots() -> tuple[mst.Node, ...]:
+    """The trees that the account had, one after the other."""
+    return _told()[1]
 
 
 def a_commit(**more: Any) -> tuple[str, bytes]:
