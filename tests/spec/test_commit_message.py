@@ -257,6 +257,14 @@ def test_s_com_14_an_op_has_an_action_a_path_and_a_cid(change: dict[str, Any]) -
     assert scene.fate(scene.said(fork)) is None
 
 
+@pytest.mark.parametrize("field", ["path", "action", "cid", "prev"])
+def test_s_com_14_a_float_in_an_op_spoils_the_frame(field: str) -> None:
+    scene = Scene()
+    fork = scene.fork([update(scene.paths[3])])
+    told = scene.said(fork, ops=[{**fork.ops[0], field: 1.1}])
+    assert scene.fate(told) is DropReason.MALFORMED_FRAME
+
+
 def test_s_com_14_a_field_of_an_op_that_nobody_knows_is_let_be() -> None:
     scene = Scene()
     fork = scene.fork([create()])

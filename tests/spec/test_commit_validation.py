@@ -323,6 +323,16 @@ def test_s_val_13_a_record_is_a_map_in_canonical_cbor(block: bytes) -> None:
     assert scene.fate(commit_of_block(scene, encode({"a": 1}))) is None
 
 
+@pytest.mark.parametrize(("depth", "passes"), [(32, True), (33, False)])
+def test_s_val_13_a_record_is_no_deeper_than_anybody_needs(depth: int, passes: bool) -> None:
+    scene = Scene()
+    record: Any = []
+    for _ in range(depth - 2):
+        record = [record]
+    fate = scene.fate(commit_of_block(scene, encode({"a": record})))
+    assert fate is (None if passes else DropReason.RECORD_MALFORMED)
+
+
 @pytest.mark.parametrize(
     "record",
     [
