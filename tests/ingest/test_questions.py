@@ -182,3 +182,14 @@ def test_documents_that_never_come_delay_no_other_hosts_question(loop_run: LoopR
         running.cancel()
 
     loop_run(story())
+
+
+def test_a_refresh_that_has_ended_makes_room_for_the_next() -> None:
+    questions = Questions(4)
+    for number in range(20):
+        questions.put(1, f"did:{number}", Need.REFRESH)
+    asked = []
+    while (question := questions.next()) is not None:
+        asked.append(question.did)
+        questions.done(question)
+    assert asked == [f"did:{number}" for number in range(20)]
