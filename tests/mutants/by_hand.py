@@ -253,8 +253,8 @@ _OF_THE_TREE: Final = (
     ),
     Bug(
         "ingest/tree.py",
-        '    if node.value(i) != value:\n        raise Mismatch(f"another record at {key.decode()}")\n    raw, end',
-        "    raw, end",
+        "    if i == len(node.keys) or node.keys[i] != key or node.value(i) != value:\n",
+        "    if i == len(node.keys) or node.keys[i] != key:\n",
         "An update may name another record than the tree has",
     ),
     Bug(
@@ -698,28 +698,34 @@ _MEMORY: Final = "ingest/node_memory.py"
 
 _OF_THE_MEMORY: Final = (
     Bug(
-        _MEMORY,
-        "        return made if hashed(self, root, made) == data and made else None\n",
-        "        hashed(self, root, made)\n        return made or None\n",
-        "The memory proves a tree without comparing its root",
+        "ingest/node_memory.py",
+        "        return made if hashed(self._nodes, link, made) == name else None\n",
+        "        hashed(self._nodes, link, made)\n        return made\n",
+        "The memory proves a commit without comparing what it leads to",
     ),
     Bug(
-        _MEMORY,
-        "            if node.cid not in blocks or len(node.keys) > MAX_ENTRIES:\n",
-        "            if len(node.keys) > MAX_ENTRIES:\n",
+        "ingest/node_memory.py",
+        "            if cid not in blocks or len(node.keys) > MAX_KEYS:\n",
+        "            if len(node.keys) > MAX_KEYS:\n",
         "The memory proves a commit whose new nodes did not come",
     ),
     Bug(
-        _MEMORY,
-        "            if node.cid not in blocks or len(node.keys) > MAX_ENTRIES:\n",
-        "            if node.cid not in blocks:\n",
+        "ingest/node_memory.py",
+        "            if cid not in blocks or len(node.keys) > MAX_KEYS:\n",
+        "            if cid not in blocks:\n",
         "The memory lets a node grow beyond what is allowed",
     ),
     Bug(
+        "ingest/node_memory.py",
+        "            if raw is None or raw[:at] != old[:at] or raw[end:] != old[end:]:\n",
+        "            if raw is None or raw[:at] != old[:at]:\n",
+        "The memory does not compare the end of the nodes above with what it was",
+    ),
+    Bug(
         _MEMORY,
-        "                    root = replaced(self, root, key, depth, prev, cid)\n",
-        "                    root = replaced(self, root, key, depth, cid, cid)\n",
-        "The memory does not compare an update's prev with what was there",
+        "        if before is None or len(ops) != 1 or not (before.keys or not before.links[0]):\n",
+        "        if before is None or not (before.keys or not before.links[0]):\n",
+        "The memory looks at the first operation only",
     ),
     Bug(
         "ingest/tree.py",

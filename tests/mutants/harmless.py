@@ -22,4 +22,6 @@ HARMLESS: Final[dict[str, str]] = {
     "common/car.py _varint: 28 → 29": "it is compared with multiples of 7",
     "common/syntax.py module: 4096 → 4097": "how many names are remembered to save time, by one",
     "common/syntax.py is_nsid: _nsids.add(text) → pass": "a memory that only saves time",
+    "ingest/outage.py Outage.forget: len(self._order) > 64 + 2 * len(self._held) → "
+    "(len(self._order) >= 64 + 2 * len(self._held))": "when a list is tidied, by one",
 }
