@@ -62,7 +62,7 @@ TARGETS: Final[dict[str, Target]] = {
     "ingest/outage.py": Target(3, ("tests/ingest/test_outage.py",)),
     "ingest/questions.py": Target(3, ("tests/ingest/test_questions.py",)),
     "ingest/documents.py": Target(3, ("tests/ingest/test_documents.py",)),
-    "ingest/account.py": Target(3, _PIPELINE),
+    "ingest/account.py": Target(3, ("tests/ingest/test_account.py", *_PIPELINE)),
     "ingest/pipeline.py": Target(6, _PIPELINE),
     "ingest/settling.py": Target(8, (*_PIPELINE, "tests/ingest/test_needs.py")),
     "ingest/in_flight.py": Target(2, _PIPELINE),
