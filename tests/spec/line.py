@@ -178,13 +178,21 @@ class Line:
             self.deliver()
         self.now_s = until_s
 
-    def deliver(self) -> None:
-        """What was sent reaches the log."""
+    def deliver(self, most: int = 1_000) -> None:
+        """What was sent reaches the log, so many at a time; and nothing is unaccounted for."""
         while self._outbox and not self.held_up:
-            outbox, self._outbox = self._outbox, []
+            outbox, self._outbox = self._outbox[:most], self._outbox[most:]
             events, frames = [judged for judged, _ in outbox], [raw for _, raw in outbox]
             batch = Batch(self.member, self.member, events, frames, log_epoch=LOG_EPOCH)
             self.persist.take(self, batch)
+            self._check_conservation()
+        self._check_conservation()
+
+    def _check_conservation(self) -> None:
+        pipeline, counts = self.pipeline, self.pipeline.counts
+        came = counts.received.total() + counts.originated.total()
+        ended = counts.forwarded.total() + counts.dropped.total()
+        assert came == ended + pipeline.held + pipeline.in_flight
 
     def _on_drop(self, _feed: Feed, drop: Drop, _event: ReadEvent | None, _raw: bytes) -> None:
         self.drops.append(drop)

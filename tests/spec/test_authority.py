@@ -131,3 +131,20 @@ def test_s_aut_07_both_hosts_at_once_cannot_tear_the_chain() -> None:
     assert [judged.after.rev for judged in one.sent] == [scene.account.repo.rev]
     assert one.reasons == [DropReason.REV_NOT_NEWER]
     assert one.state.data == scene.account.repo.data
+
+
+def test_s_aut_07_what_comes_back_from_the_log_is_judged_again_in_order() -> None:
+    line = Line()
+    scene = line.scene
+    events = [scene.commit([create(f"com.example.note/{i}")]) for i in range(4)]
+    line.held_up = True
+    for event in events:
+        line.take(event)
+    line.answer()
+    # The log knows of another host that has spoken meanwhile; each comes back by itself.
+    line.persist.view = line.persist.view._replace(host=STRANGER.host)
+    line.held_up = False
+    line.deliver(most=1)
+    line.answer()
+    assert [judged.upstream_seq for judged in line.sent] == [1, 2, 3, 4]
+    assert [judged.marks for judged in line.sent] == [0, 0, 0, 0]

@@ -425,7 +425,9 @@ def test_s_val_18_a_tree_with_more_entries_than_any_commit_needs_is_dropped(
     more: int, passes: bool
 ) -> None:
     value = cid_of(encode(note()))
-    high, children, low = [], [], []
+    high: list[bytes] = []
+    low: list[bytes] = []
+    children: list[mst.Node] = []
     left, number = MAX_ENTRIES_IN_ALL + more, 0
     while left:
         key = f"com.example.note/{number:06}".encode()
