@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from common.cid import CID_LENGTH, DAG_CBOR_PREFIX, RAW_PREFIX
-from common.dagcbor import MalformedCbor, decode
+from common.dagcbor import SMALL_ITEMS, MalformedCbor, decode
 from common.verdict import DropReason
 
 MAX_BLOCKS: Final = 4096
@@ -104,7 +104,7 @@ def _header(car: bytes) -> tuple[bytes | None, int]:
     end = at + length
     if end > len(car):
         raise _Truncated("the bytes end within it")
-    header = decode(car[at:end])
+    header = decode(car[at:end], SMALL_ITEMS)
     if type(header) is not dict or header.get("version") != 1 or header["version"] is True:
         raise MalformedCbor("not of version 1")
     roots = header.get("roots")

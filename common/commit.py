@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from common.cid import is_dag_cbor_cid
-from common.dagcbor import ByteString, MalformedCbor, decode_map, map_head
+from common.dagcbor import SMALL_ITEMS, ByteString, MalformedCbor, decode_map, map_head
 from common.syntax import parse_did, parse_tid
 from common.verdict import DropReason
 
@@ -83,7 +83,7 @@ def _open_slowly(block: bytes, did: str, rev: str) -> SignedCommit | BadCommit:
     Raises:
         MalformedCbor: not canonical, or a field that must be there is missing or mistyped.
     """
-    fields, spans, body, end = decode_map(block)
+    fields, spans, body, end = decode_map(block, 0, SMALL_ITEMS)
     if end != len(block):
         raise MalformedCbor(f"bytes follow the commit at {end}")
     if type(fields.get("version")) is not int or fields["version"] != VERSION:

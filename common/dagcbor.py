@@ -19,6 +19,9 @@ MAX_DEPTH: Final = 32
 MAX_ITEMS: Final = 16_384
 """Items in one object, keys included: a commit of 200 ops has about 1,900. One frame of this
 many tiny items costs 10 ms; without a limit 5 MB of them cost seconds and hundreds of MB."""
+SMALL_ITEMS: Final = 1024
+"""The same for what has a handful of items: the headers of frames and CARs, and commit objects. Fields
+of the future have room, and all that one message can make us read slowly stays in milliseconds. [own]"""
 MAX_CID_BYTES: Final = 100
 """Source: the data-validation guide's recommended limits."""
 
@@ -56,20 +59,20 @@ class DecodedMap(NamedTuple):
     end: int
 
 
-def decode(raw: bytes) -> Any:
+def decode(raw: bytes, max_items: int = MAX_ITEMS) -> Any:
     """Decode one object that fills `raw`.
 
     Raises:
         MalformedCbor: see there; also when bytes follow the object.
     """
-    reader = _Reader(raw, 0)
+    reader = _Reader(raw, 0, max_items)
     value = reader.item(0)
     if reader.at != len(raw):
         raise MalformedCbor(f"bytes follow the object at {reader.at}")
     return value
 
 
-def decode_map(raw: bytes, start: int = 0) -> DecodedMap:
+def decode_map(raw: bytes, start: int = 0, max_items: int = MAX_ITEMS) -> DecodedMap:
     """Decode the map that begins at `start`, and tell where its entries stand.
 
     Raises:
@@ -77,7 +80,7 @@ def decode_map(raw: bytes, start: int = 0) -> DecodedMap:
     """
     if start >= len(raw) or raw[start] >> 5 != 5:
         raise MalformedCbor(f"no map at {start}")
-    reader = _Reader(raw, start)
+    reader = _Reader(raw, start, max_items)
     spans: dict[str, Span] = {}
     count = reader.head()[1]
     body = reader.at

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from common.dagcbor import MalformedCbor, decode_map
+from common.dagcbor import SMALL_ITEMS, MalformedCbor, decode_map
 
 MAX_FRAME_BYTES: Final = 5_000_000
 """A whole message, in and out. Source: the sync spec, "Repository Event Stream"."""
@@ -43,7 +43,7 @@ def parse_header(raw: bytes) -> Header:
     Raises:
         MalformedCbor: not a canonical map, or without an integer `op`, or `t` is no text.
     """
-    header = decode_map(raw)
+    header = decode_map(raw, 0, SMALL_ITEMS)
     op, t = header.value.get("op"), header.value.get("t")
     if type(op) is not int:
         raise MalformedCbor("header without an integer op")
