@@ -34,14 +34,17 @@ from ingest.node import (
     BadTree as BadTree,
 )
 from ingest.tree import (
+    Change,
     Link,
     Mismatch,
     Missing,
     Nodes,
+    applied,
     hashed,
     inserted,
     removed,
     replaced,
+    root_of,
     value_at,
 )
 
@@ -77,9 +80,11 @@ def undo(
         return bad
     keyed = [(op, key := op.path.encode(), depth_of(key)) for op in ops]
     try:
+        if len(keyed) == 1:
+            return root_of(nodes, _undone(nodes, data, *keyed[0]))
         root: Link = data
-        for one in keyed if len(keyed) < 2 else sorted(keyed, key=_order):
-            root = _undone(nodes, root, *one)
+        for one in sorted(keyed, key=_order):
+            root = applied(_undone(nodes, root, *one))
         return hashed(nodes, root, [])
     except Mismatch as error:
         return BadTree(DropReason.OP_MISMATCH, str(error))
@@ -138,7 +143,7 @@ def _order(one: Keyed) -> tuple[int, bytes]:
     return _ORDER[one[0].action], one[1]
 
 
-def _undone(nodes: Nodes, root: Link, op: Op, key: bytes, depth: int) -> Link:
+def _undone(nodes: Nodes, root: Link, op: Op, key: bytes, depth: int) -> Change:
     """The tree without one operation.
 
     Raises:

@@ -50,6 +50,8 @@ _LEFT_BYTES: Final = 43
 _ROOM: Final = bytes(36)
 _VALUE_BYTES: Final = 43
 """Bytes of an entry's `v`, key included: what stands behind its `t`."""
+LINK_BEFORE_END: Final = _VALUE_BYTES + 36
+"""How far before an entry's end the CID of its `t` begins."""
 _SHARED_HEAD: Final = b"ap"
 
 # The longest suffix is the longest that a head with `Y` and 1 to 4 can tell.
@@ -130,7 +132,7 @@ class Node:
 
     def link_at(self, i: int) -> int:
         """Where in `raw` the CID of links[i] stands, if it is not null."""
-        return self.bounds[i] - _VALUE_BYTES - 36 if i else len(self.raw) - 36
+        return self.bounds[i] - LINK_BEFORE_END if i else len(self.raw) - 36
 
 
 def depth_of(key: bytes) -> int:

@@ -15,7 +15,7 @@ Source: spec section 2.3; S-MST-07, S-MST-08, S-MST-10.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from common.cid import cid_of
 from ingest.node import (
@@ -43,6 +43,16 @@ class Nodes(Protocol):
         """The node of that name, if it is known."""
 
 
+class Change(NamedTuple):
+    """A way down from the root, each node with the index of the link taken; and what is now there.
+
+    above: the nodes as they were. link: the subtree at the end of it, nothing (b"") if it is gone.
+    """
+
+    above: list[tuple[Node, int]]
+    link: Link
+
+
 class Missing(Exception):
     """A node is needed that nobody knows, or not at this place."""
 
@@ -64,17 +74,19 @@ def value_at(nodes: Nodes, root: Link, key: bytes, depth: int) -> bytes | None:
     return node.value(i)
 
 
-def replaced(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes, other: bytes) -> Link:
+def replaced(
+    nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes, other: bytes
+) -> Change:
     """The tree with another record at a key.
 
     Raises:
         Missing: see there. Mismatch: `value` is not at the key.
     """
     above, node, _i, _low, _high = _find(nodes, root, key, depth)
-    return _under(above, with_value(node, key, value, other))
+    return Change(above, with_value(node, key, value, other))
 
 
-def removed(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> Link:
+def removed(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> Change:
     """The tree without a key; the subtrees on both sides of it become one.
 
     Raises:
@@ -97,11 +109,11 @@ def removed(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> L
     del keys[i], entries[i]
     links[i : i + 2] = [merged]
     if not keys and not merged:
-        return _under(above, b"")
-    return _under(above, new_node(node.level, keys, entries, links))
+        return Change(above, b"")
+    return Change(above, new_node(node.level, keys, entries, links))
 
 
-def inserted(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> Link:
+def inserted(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> Change:
     """The tree with a key more; a subtree that it falls into becomes two.
 
     Raises:
@@ -124,7 +136,7 @@ def inserted(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> 
             node = _below(nodes, link, node.level - 1, low, high)
         else:
             node = new_node(node.level - 1, [], [], [b""])
-    return _under(above, with_key(nodes, node, key, value, low, high))
+    return Change(above, with_key(nodes, node, key, value, low, high))
 
 
 def with_key(nodes: Nodes, node: Node, key: bytes, value: bytes, low: bytes, high: bytes) -> Node:
@@ -165,6 +177,42 @@ def with_value(node: Node, key: bytes, value: bytes, other: bytes) -> Node:
     raw, end = node.raw, node.bounds[i + 1]
     raw = raw[: end - 36] + other + raw[end:]
     return Node(None, node.level, node.keys, node.links, raw, node.bounds)
+
+
+def applied(change: Change) -> Link:
+    """The tree that a change leads to, for another change."""
+    link = change.link
+    for node, i in reversed(change.above):
+        if not link and not node.keys:
+            # S-MST-10: what leads nowhere goes as well.
+            continue
+        links = node.links.copy()
+        before, links[i] = links[i], link
+        if before and not isinstance(link, bytes):
+            link = Node(None, node.level, node.keys, links, node.raw, node.bounds)
+        else:
+            entries = node.entries()
+            if i:
+                entries[i - 1] = with_right(entries[i - 1], before, room_for(link))
+            link = new_node(node.level, node.keys, entries, links)
+    return link
+
+
+def root_of(nodes: Nodes, change: Change) -> bytes:
+    """The CID of the root that a change leads to: `hashed` of `applied`, of which this is short.
+
+    Where nothing else has changed and no subtree comes or goes, each node above is hashed as it is
+    with another link.
+    """
+    if not change.link or not change.above:
+        return hashed(nodes, applied(change), [])
+    cid = _hashed(change.link, [])
+    for node, i in reversed(change.above):
+        if node.cid is None or not node.links[i]:
+            return hashed(nodes, applied(change), [])
+        raw, at = node.raw, node.link_at(i)
+        cid = cid_of(raw[:at] + cid + raw[at + 36 :])
+    return cid
 
 
 def hashed(nodes: Nodes, root: Link, made: list[Node]) -> bytes:
@@ -243,24 +291,6 @@ def _find(
         if i < len(keys):
             high = keys[i]
         node = _below(nodes, link, node.level - 1, low, high)
-
-
-def _under(above: list[tuple[Node, int]], link: Link) -> Link:
-    """The tree again, with another subtree at the end of a way."""
-    for node, i in reversed(above):
-        if not link and not node.keys:
-            # S-MST-10: what leads nowhere goes as well.
-            continue
-        links = node.links.copy()
-        before, links[i] = links[i], link
-        if before and not isinstance(link, bytes):
-            link = Node(None, node.level, node.keys, links, node.raw, node.bounds)
-        else:
-            entries = node.entries()
-            if i:
-                entries[i - 1] = with_right(entries[i - 1], before, room_for(link))
-            link = new_node(node.level, node.keys, entries, links)
-    return link
 
 
 def _merged(

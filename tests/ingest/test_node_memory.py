@@ -167,7 +167,7 @@ def forged_insert(
     """What a careless relay would make of it: the tree with a key more, wherever that leads."""
     made: list[Node] = []
     try:
-        link = tree.inserted(known, root, key, depth_of(key), cid)
+        link = tree.applied(tree.inserted(known, root, key, depth_of(key), cid))
         return tree.hashed(known, link, made), made
     except (tree.Missing, tree.Mismatch, IndexError):
         return None
@@ -394,9 +394,10 @@ def test_a_loaded_node_is_left_alone_by_changes() -> None:
     for change in changes:
         key = change.path.encode()
         if change.action == "create":
-            tree.hashed(nodes, tree.inserted(nodes, one.root, key, depth_of(key), cid_of(b"")), [])
+            done = tree.inserted(nodes, one.root, key, depth_of(key), cid_of(b""))
         else:
-            tree.hashed(nodes, tree.removed(nodes, one.root, key, depth_of(key), RECORDS[key]), [])
+            done = tree.removed(nodes, one.root, key, depth_of(key), RECORDS[key])
+        assert tree.root_of(nodes, done) == tree.hashed(nodes, tree.applied(done), [])
     for cid, node in nodes.items():
         again = before[cid]
         assert not isinstance(again, BadTree)
