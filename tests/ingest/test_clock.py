@@ -119,3 +119,12 @@ def test_hosts_that_are_quiet_are_forgotten() -> None:
         clock.bears(host, NOW_S, GRACE_S)
     assert clock.is_suspect(NOW_S)
     assert not clock.is_suspect(NOW_S + WINDOW_S + 2)
+
+
+def test_what_was_heard_a_whole_window_ago_counts_for_the_last_time() -> None:
+    clock = Clock()
+    clock.is_not_ahead(3, rev(NOW_S), NOW_S)
+    for host in (1, 2):
+        clock.bears(host, NOW_S + WINDOW_S, GRACE_S)
+    assert not clock.is_suspect(NOW_S + WINDOW_S)
+    assert clock.is_suspect(NOW_S + WINDOW_S + 1)
