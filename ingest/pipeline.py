@@ -188,7 +188,8 @@ class Pipeline:
         """An event has waited too long, or too many do."""
         if drop.reason is DropReason.RATE_LIMITED:
             self._settling.given_up(pending)
-        if drop.reason is not DropReason.IDENTITY_UNRESOLVED:
+        unresolved = drop.reason is DropReason.IDENTITY_UNRESOLVED
+        if not unresolved or pending.account.identity is not None:
             # Who stood behind it may not need what it waited for.
             self._unjudged[pending.account] = None
         self._finish_dropped(pending, drop)

@@ -323,6 +323,7 @@ class Resolver:
             del self._open[question.did]
         else:
             self._back_off(question, max(after_s, question.backoff.next_s()))
+        self._after()
 
     def _back_off(self, question: _Open, after_s: float) -> None:
         due_s = asyncio.get_running_loop().time() + after_s

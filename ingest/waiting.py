@@ -159,6 +159,9 @@ class Waiting:
                 and self._is_hopeless(account, now_s)
             ):
                 self._drop(queue.events[0], DropReason.IDENTITY_UNRESOLVED)
+                if account.identity is not None:
+                    # Those behind it may not need a newer document: they are looked at first.
+                    break
 
     def _shorten(self, queue: Queue, account: Account, now_s: float) -> None:
         """A queue is over its bound: make it shorter, if that is what its cause asks for."""
@@ -170,6 +173,8 @@ class Waiting:
                 self._drop(_least_missed(queue), reason)
             else:
                 self._drop(queue.events[0], reason)
+                if reason is DropReason.IDENTITY_UNRESOLVED and account.identity is not None:
+                    return
 
     def _relieve(self, feed: Feed, now_s: float) -> None:
         """A host is over its bound: drop its oldest of accounts that get no document."""

@@ -492,6 +492,37 @@ def test_an_event_does_not_wait_for_ever_for_a_did_that_fails_alone() -> None:
     assert len(story.asked) == 2
 
 
+def test_what_a_document_at_hand_can_decide_is_not_lost_with_what_it_cannot() -> None:
+    story = Story(held_s=600.0, hopeless_s=15.0)
+    story.take(commit(1, 1))
+    story.resolve()
+    # Only the #identity needs a newer one; the commits wait because it stands before them.
+    story.take(identity(2), commit(3, 3), identity(4), commit(5, 5))
+    unresolved(story)
+    story.now_s += 601
+    for _ in range(2):
+        unresolved(story)
+        while story.pipeline.has_more:
+            story.pipeline.judge_more(story.now_s)
+    assert story.seqs() == [1, 3, 5]
+    assert story.drops == [(did_of(0), DropReason.IDENTITY_UNRESOLVED, seq) for seq in (2, 4)]
+    assert story.pipeline.held == 0
+
+
+def test_nor_is_it_lost_at_the_bound() -> None:
+    size = len(commit(1, 1)) + EVENT_BYTES
+    story = Story(did_held_bytes=size * 3, hopeless_s=0.0)
+    story.take(commit(1, 1))
+    story.resolve()
+    story.take(identity(2))
+    unresolved(story)
+    story.take(commit(3, 3), commit(4, 4), commit(5, 5))
+    while story.pipeline.has_more:
+        story.pipeline.judge_more(story.now_s)
+    assert story.seqs() == [1, 3, 4, 5]
+    assert story.drops == [(did_of(0), DropReason.IDENTITY_UNRESOLVED, 2)]
+
+
 # --- persist ---
 
 
