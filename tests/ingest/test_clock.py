@@ -128,3 +128,14 @@ def test_what_was_heard_a_whole_window_ago_counts_for_the_last_time() -> None:
         clock.bears(host, NOW_S + WINDOW_S, GRACE_S)
     assert not clock.is_suspect(NOW_S + WINDOW_S)
     assert clock.is_suspect(NOW_S + WINDOW_S + 1)
+
+
+def test_before_anything_was_heard_our_clock_is_believed() -> None:
+    assert not Clock().suspect
+
+
+def test_a_rev_on_the_edge_of_about_now_is_about_now() -> None:
+    for edge_s in (-NEAR_S, NEAR_S):
+        clock = Clock()
+        clock.is_not_ahead(1, rev(NOW_S + edge_s), NOW_S)
+        assert not clock.bears(1, NOW_S, GRACE_S)
