@@ -7,6 +7,7 @@ from typing import Final
 from common.telemetry import counter, gauge, high_water
 from common.verdict import WAIVABLE, DropReason
 from ingest.checked import Checked, Result
+from ingest.counts import Counts
 from ingest.judge import STEPS, name_of
 
 KINDS: Final = ("commit", "sync", "identity", "account", "info", "error", "unknown", "malformed")
@@ -116,3 +117,22 @@ def add_checked(counted: Checked) -> None:
     SURPLUS.inc(counted.surplus)
     PROVEN.inc(counted.proven)
     counted.surplus = counted.proven = 0
+
+
+def add_counts(counts: Counts) -> None:
+    """Take what the pipeline has counted since the last time."""
+    for counted, labelled in (
+        (counts.received, received),
+        (counts.originated, originated),
+        (counts.forwarded, forwarded),
+    ):
+        for kind, count in counted.items():
+            labelled[kind].inc(count)
+        counted.clear()
+    for reasons, by_reason in ((counts.dropped, dropped), (counts.waived, waived)):
+        for reason, count in reasons.items():
+            by_reason[reason].inc(count)
+        reasons.clear()
+    DISCONTINUOUS.inc(counts.discontinuous)
+    counts.discontinuous = 0
+    add_checked(counts.checked)

@@ -1,6 +1,6 @@
 """One ingest process: the one place where edges meet cores.
 
-    host table ─▶ subscriptions ─▶ turns ─▶ pipeline ─▶ outlet ─▶ persist
+    fleet ─▶ subscriptions ─▶ turns ─▶ pipeline ─▶ outlet ─▶ persist
                                               ▲ │  │
                                               │ ▼  └─▶ ledger ─▶ keeper ─▶ reject table
                                       resolver, status desk
@@ -21,18 +21,18 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-import psycopg
 import zmq
 
 from common.envelope import HostCursor, HostObservation, Judged
 from common.event import Event
 from common.steady import distance_s, steady_s
-from common.verdict import Drop, Level
+from common.verdict import Drop
 from ingest import metrics
 from ingest.account import Feed
 from ingest.config import Limits, ResolverLimits, StatusLimits
-from ingest.fetch import Fetcher, FetchError
-from ingest.hosts import HostRow, Table, ours, seed
+from ingest.fetch import Fetcher
+from ingest.fleet import Fleet
+from ingest.hosts import HostRow, Table, seed
 from ingest.judge import Source
 from ingest.levels import Watch
 from ingest.node_memory import NodeMemory
@@ -49,14 +49,9 @@ from ingest.subscription import Subscription
 from ingest.target import Target
 from ingest.turns import Turns
 
-HOSTS_AGAIN_S: Final = 5.0
-"""How often the table of hosts is read, in seconds."""
-DIALS_A_SECOND: Final = 50.0
-"""New hosts are dialled at this rate, so that a start does not dial thousands at once."""
 DRAIN_S: Final = 10.0
 """How long a drain waits for persist to answer, in seconds; what is unanswered comes again."""
 FAREWELL_S: Final = 1.0
-SAY_AGAIN_S: Final = 10.0
 DROPS_LOGGED_A_SECOND: Final = 20
 _log = logging.getLogger("standpipe")
 
@@ -90,8 +85,7 @@ class Worker:
             member, processes: number of this process, and of all.
             endpoint: where persist takes batches. table: of the hosts; closed at the end.
             rejects: where dropped messages are kept; closed at the end.
-            documents_url: of the database that keeps documents, asked when it is needed; None: nothing
-                is kept.
+            documents_url: of the database that keeps documents, asked late; None: nothing is kept.
             ready: called when everything is open.
         """
         self._member = member
@@ -111,12 +105,24 @@ class Worker:
         self._ready = ready
         self._random = Random()
         self._drops_to_log = DROPS_LOGGED_A_SECOND
-        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._observed: dict[int, HostObservation] = {}
         self.ledger = Ledger()
         self._keeper = Keeper(self.ledger, rejects)
         self._watch = Watch()
-        self.subscriptions: dict[int, Subscription] = {}
+        self.fleet = Fleet(
+            table,
+            self._watch,
+            member=member,
+            processes=processes,
+            seed=self._seed,
+            begin=self._begin,
+            end=self._end,
+        )
+
+    @property
+    def subscriptions(self) -> dict[int, Subscription]:
+        """To the hosts that are read now, by number."""
+        return self.fleet.subscriptions
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping`, then drain.
@@ -128,6 +134,7 @@ class Worker:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             async with Fetcher(allow_insecure=self._allow_insecure) as fetcher:
+                self._fetcher = fetcher
                 self.pipeline = Pipeline(
                     self._limits,
                     epoch=int(time.time() * 1000),
@@ -176,7 +183,7 @@ class Worker:
                 )
                 self._open_store()
                 try:
-                    await self._work(fetcher, stopping)
+                    await self._work(stopping)
                 finally:
                     self.outlet.close()
                     if self._store is not None:
@@ -229,16 +236,15 @@ class Worker:
     def _turn_done(self) -> None:
         self.outlet.flush()
 
-    async def _work(self, fetcher: Fetcher, stopping: asyncio.Event) -> None:
+    async def _work(self, stopping: asyncio.Event) -> None:
         self._ready()
         async with asyncio.TaskGroup() as group:
-            self._group = group
             tasks = [
                 group.create_task(self._resolver.run(), name="resolver"),
                 group.create_task(self._statuses.run(), name="statuses"),
                 group.create_task(self._beat(), name="beat"),
                 group.create_task(self._keeper.run(), name="rejects"),
-                group.create_task(self._follow_hosts(fetcher), name="hosts"),
+                group.create_task(self.fleet.run(group), name="hosts"),
                 group.create_task(self._stay_member(), name="membership"),
                 group.create_task(self._stay_sound(), name="faults"),
             ]
@@ -273,9 +279,7 @@ class Worker:
             loop.set_exception_handler(previous)
 
     async def _drain(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self.fleet.stop()
         self.outlet.flush()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
@@ -291,86 +295,21 @@ class Worker:
 
     # --- hosts ---
 
-    async def _follow_hosts(self, fetcher: Fetcher) -> None:
-        """Read the table of hosts again and again; begin with new ones, end with banned ones."""
-        table = self._table
-        seeded = self._member != 0
-        said_s = 0.0
-        try:
-            while True:
-                try:
-                    if not seeded:
-                        await seed(
-                            table,
-                            fetcher,
-                            named=self._named,
-                            relay_url=self._relay_url,
-                            allow_insecure=self._allow_insecure,
-                            account_limit=self._account_limit,
-                        )
-                        seeded = True
-                    await self._note_levels()
-                    rows = await asyncio.to_thread(table.wanted)
-                    await self._follow(ours(rows, self._member, self._processes))
-                except (psycopg.Error, FetchError) as error:
-                    if time.monotonic() - said_s > SAY_AGAIN_S:
-                        said_s = time.monotonic()
-                        _log.warning(
-                            "waiting for the list of hosts",
-                            extra={"fields": {"error": str(error).strip()[:300]}},
-                        )
-                    if not self.subscriptions:
-                        await asyncio.sleep(0.5)
-                        continue
-                await asyncio.sleep(HOSTS_AGAIN_S)
-        finally:
-            table.close()
+    async def _seed(self) -> None:
+        await seed(
+            self._table,
+            self._fetcher,
+            named=self._named,
+            relay_url=self._relay_url,
+            allow_insecure=self._allow_insecure,
+            account_limit=self._account_limit,
+        )
 
-    async def _note_levels(self) -> None:
-        """Write down what was seen of hosts at `observe`; some may move up for it."""
-        seen = self._watch.take()
-        try:
-            moved = await asyncio.to_thread(self._table.note, seen) if seen else []
-        except psycopg.Error:
-            self._watch.give_back(seen)
-            raise
-        for hostname, checked in moved:
-            _log.info(
-                "host moved up to enforce: nothing was waived for the clean period",
-                extra={"fields": {"host": hostname, "checked": checked}},
-            )
-
-    def _set_level(self, feed: Feed, level: Level) -> None:
-        """Judge what comes from a host as its level says; what was judged stays as it is."""
-        if feed.source.level != level:
-            _log.info(
-                "host is judged at another level",
-                extra={"fields": {
-                    "host": feed.source.hostname, "now": level.value,
-                    "was": feed.source.level.value,
-                }},
-            )  # fmt: skip
-            feed.source = feed.source._replace(level=level)
-
-    async def _follow(self, rows: list[HostRow]) -> None:
-        self._watch.hosts(row.id for row in rows if row.level is Level.OBSERVE)
-        wanted = {row.id: row for row in rows}
-        for host in [host for host in self._tasks if host not in wanted]:
-            self._tasks.pop(host).cancel()
-            self.turns.forget(self.subscriptions.pop(host))
-        for host, subscription in self.subscriptions.items():
-            self._set_level(subscription.feed, wanted[host].level)
-        for row in rows:
-            if row.id not in self._tasks:
-                self._begin(row)
-                await asyncio.sleep(1 / DIALS_A_SECOND)
-
-    def _begin(self, row: HostRow) -> None:
+    def _begin(self, row: HostRow) -> Subscription:
         source = Source(row.id, row.hostname, row.level)
-        feed = Feed(source, row.generation, row.shard, row.cursor)
         subscription = Subscription(
             Target(row.hostname, row.tls),
-            feed,
+            Feed(source, row.generation, row.shard, row.cursor),
             self.pipeline,
             self._limits,
             tls=self._tls,
@@ -379,11 +318,11 @@ class Worker:
             holds_too_much=self.turns.pause,
             random=self._random,
         )
-        self.subscriptions[row.id] = subscription
         self.turns.hosts.add(subscription)
-        self._tasks[row.id] = self._group.create_task(
-            subscription.run(), name=f"host {row.hostname}"
-        )
+        return subscription
+
+    def _end(self, subscription: Subscription) -> None:
+        self.turns.forget(subscription)
 
     # --- what is said of it all ---
 
@@ -427,30 +366,13 @@ class Worker:
     def _report(self) -> None:
         """Hand the numbers to Prometheus."""
         counts = self.pipeline.counts
-        for counted, labelled in (
-            (counts.received, metrics.received),
-            (counts.originated, metrics.originated),
-            (counts.forwarded, metrics.forwarded),
-        ):
-            for kind, count in counted.items():
-                labelled[kind].inc(count)
-            counted.clear()
-        for reasons, by_reason in (
-            (counts.dropped, metrics.dropped),
-            (counts.waived, metrics.waived),
-        ):
-            for reason, count in reasons.items():
-                by_reason[reason].inc(count)
-            reasons.clear()
-        metrics.DISCONTINUOUS.inc(counts.discontinuous)
-        counts.discontinuous = 0
+        metrics.add_counts(counts)
         metrics.CLOCK_SUSPECT.set(self.pipeline.clock.suspect)
         ledger = self.ledger.counts
         for fate, counter in metrics.rejects.items():
             counter.inc(getattr(ledger, fate))
             setattr(ledger, fate, 0)
         metrics.REJECTS_WAITING.note(self.ledger.waiting_bytes)
-        metrics.add_checked(counts.checked)
         metrics.HELD.set(self.pipeline.held)
         metrics.PAUSED.set(self.turns.paused)
         metrics.ACCOUNTS.set(self.pipeline.accounts)

@@ -44,8 +44,8 @@ EDGES: Final = {
         "telemetry.py", "transport.py",
     },
     "ingest": {
-        "connection.py", "fetch.py", "hosts.py", "lanes.py", "outlet.py", "reject_table.py",
-        "resolver.py", "status.py", "store.py", "subscription.py", "worker.py",
+        "connection.py", "fetch.py", "fleet.py", "hosts.py", "lanes.py", "outlet.py",
+        "reject_table.py", "resolver.py", "status.py", "store.py", "subscription.py", "worker.py",
     },
     "persist": {
         "__main__.py", "disk.py", "inlet.py", "outlet.py", "segment_log.py", "store.py",

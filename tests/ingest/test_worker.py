@@ -26,7 +26,7 @@ from tests.simnet.truth import compare
 def test_a_whole_network_goes_through_without_loss_or_double(loop_run: LoopRun) -> None:
     async def story() -> None:
         config = NetworkConfig(
-            hosts=3, accounts=12, records=50, invalid_share=0.2, settle_s=0.3, pause_s=0.05,
+            hosts=3, accounts=12, records=50, invalid_share=0.2, settle_s=1.5, pause_s=0.05,
             web_accounts=True,
         )  # fmt: skip
         async with Network(config) as network, FakePersist() as persist:
