@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from common.envelope import NEVER_SEEN, AccountState, Judged
 from common.event import Event
-from common.verdict import DropReason, Level
+from common.verdict import DropReason
 from ingest.config import EVENT_BYTES
 from ingest.judge import Known, Source
 from ingest.questions import Need
@@ -70,11 +70,6 @@ class Feed:
         """The cursor last told to persist."""
         self.resumed_at: int | None = None
         """The cursor that the current connection began at; that one number may repeat."""
-
-    def set_level(self, level: Level) -> None:
-        """Judge it as strictly as this from now on."""
-        if level is not self.source.level:
-            self.source = self.source._replace(level=level)
 
 
 class Pending:
