@@ -194,16 +194,18 @@ class NodeMemory:
         while level > depth:
             raw, old, keys = blocks.get(name), node.raw, node.keys
             i = bisect_left(keys, key)
-            link = node.links[i]
+            links = node.links.copy()
+            link = links[i]
             if not link:
                 return []
             # As Node.link_at; a call costs as much as the rest of this line.
             at = node.bounds[i] - LINK_BEFORE_END if i else len(old) - 36
             end = at + 36
-            if raw is None or raw[:at] != old[:at] or raw[end:] != old[end:]:
+            if raw is None:
                 return None
-            links = node.links.copy()
             links[i] = below = raw[at:end]
+            if old[:at] + below + old[end:] != raw:
+                return None
             made.append(Node(name, level, keys, links, raw, node.bounds))
             gone.append(node)
             if i:
