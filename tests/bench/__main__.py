@@ -3,6 +3,7 @@
     python -m tests.bench [--seconds 15]        (`make bench`)
 
     steps       CPU of each step of judging, and the floor F (tests/bench/floor.py)
+    judging     CPU of the whole judge, with a memory and without (tests/bench/judging.py)
     steady      1,000 events/s, 20 hosts: CPU by stage, added latency, memory
     deliveries  50 consumers at 600 and at 1,000 events/s: CPU of a delivery
     rush        as fast as it goes
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from common.segments import SegmentReader
+from tests.bench import judging
 from tests.bench.floor import measure, prepared
 from tests.bench.memory import account_memory, lines
 from tests.bench.processes import STAGES, cpu_s, pss_bytes
@@ -143,6 +145,7 @@ def run(seconds: float) -> dict[str, Any]:
         "floor_us": floor,
         "steps": {step.name: step.cost_us for step in steps},
     }
+    results["judging"] = judging.measure()
     simnet = Simnet()
     try:
         hosts = [host["url"] for host in simnet.ready["hosts"]]
@@ -180,6 +183,8 @@ def table(results: dict[str, Any]) -> Iterator[str]:
     yield "| --- | --- | --- |"
     for name, cost in results["steps"].items():
         yield f"| {name} | {cost:.1f} | {cost / floor:.2f} |"
+    yield ""
+    yield from judging.lines(results["judging"])
     yield ""
     yield "| load | events/s | " + " | ".join(STAGES) + " | all | all × F | persist × F |"
     yield "| --- | --- |" + " --- |" * (len(STAGES) + 3)
