@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from common.steady import steady_s
 from ingest.config import ResolverLimits
 from ingest.did_document import Identity, NotFound, parse_document
@@ -421,6 +423,7 @@ def test_a_did_of_no_known_method_is_neither_asked_for_nor_kept(loop_run: LoopRu
     loop_run(story())
 
 
+@pytest.mark.parametrize("loop_run", ["uvloop"], indirect=True)
 def test_ten_thousand_old_documents_keep_a_new_question_waiting_for_none_of_them(
     loop_run: LoopRun,
 ) -> None:
