@@ -166,3 +166,48 @@ def test_a_silent_change_of_the_key_in_every_order() -> None:
     worlds, ends = explore(silent_key_change(), check_silent_key_change, 100_000)
     assert worlds > 50
     assert ends > 1
+
+
+def missed_return() -> Story:
+    """An account whose `#account` of its first return is lost; it goes, and returns, once more.
+
+    What its host says: it is gone (1), a commit (2), it is gone (3), it is back (4), a commit (5).
+    """
+    rng, clock = random.Random(3), Clock(START_US)
+    account = Account(plc_did("missed"), "missed.test", Curve.K256, clock, "missed", 0)
+    document = identity_of(account, OLD.hostname)
+    gone, back = account.account_as("deactivated"), account.account_as(None)
+    first, second, third = (account.commit(account.choose_writes(rng)) for _ in range(3))
+    said = [first, gone, second, account.account_as("deactivated"), back, third]
+    known, *stream = numbered([(event, False) for event in said])
+    statuses = [True, False, True, False, True, True]
+    return Story(
+        account.did, stream, [], document, document, known=[known[0]], patient=False,
+        statuses=statuses,
+    )  # fmt: skip
+
+
+def check_missed_return(world: World) -> None:
+    process = world.reader(0)
+    assert world.state.active
+    assert process.pipeline.held == process.pipeline.in_flight == 0
+    dropped = {seq: reason for _host, seq, reason in process.drops}
+    # If the host was asked only when it was gone again, it said so.
+    assert dropped in ({}, {3: DropReason.ACCOUNT_INACTIVE})
+    said = [(judged.upstream_seq, judged.marks & Mark.OURS) for judged in world.log]
+    assert [seq for seq, ours in said if not ours] == [
+        seq for seq in range(1, 7) if seq not in dropped
+    ]
+    # What we say stands right before the commit that made us ask, and says that it is active.
+    ours = [at for at, (_seq, is_ours) in enumerate(said) if is_ours]
+    assert [said[at] for at in ours] == ([] if dropped else [(3, Mark.OURS)])
+    for at in ours:
+        assert world.log[at].after.active
+        assert said[at + 1] == (3, 0)
+
+
+def test_a_return_that_was_missed_in_every_order() -> None:
+    story = missed_return()
+    worlds, ends = explore(story, check_missed_return, 100_000)
+    assert worlds > 500
+    assert ends > 1

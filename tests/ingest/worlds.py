@@ -5,6 +5,8 @@ one account. `explore` walks through every world that can be reached, step by st
 
     plc       the account's DID document changes: it names the new host, and the new key
     take      a process reads a host's next event
+    emit      the old host says its next event (only if the story tells how its account is, each time)
+    tell      the old host answers a process how the account is now
     begin     a process asks the directory, for a document that it needs
     fail      that question could not be answered, once (only if the story says so)
     answer    it is answered, with the document of when it was asked, or of now
@@ -40,6 +42,7 @@ from ingest.account import Feed, Pending
 from ingest.checked import Checked
 from ingest.config import Limits
 from ingest.did_document import Identity
+from ingest.inquiry import Told
 from ingest.judge import Source
 from ingest.pipeline import Pipeline
 from ingest.questions import Need
@@ -51,7 +54,7 @@ from persist.tally import Tallies
 
 OLD: Final = Source(1, "old.example.com")
 NEW: Final = Source(2, "new.example.com")
-LIMITS: Final = Limits(refresh_s=0.0)
+LIMITS: Final = Limits(refresh_s=0.0, status_again_s=0.0)
 Step = tuple[Any, ...]
 
 _shared: dict[int, Any] = {}
@@ -93,6 +96,8 @@ class Story:
     old, new: each a frame, and whether it is said only after the document has changed.
     before, after: the document. processes: which one reads the old host, and which the new one.
     known: of the account and its document before anything happens, frames of the old host.
+    statuses: whether the account is active at the old host before it says anything, and after each
+    of its events; empty where that does not matter, and everything is said when it is read.
     failures: how many questions may fail. patient: a question may be begun some time after it came
     up; otherwise at once, which leaves out that it may count for events that came in between.
     """
@@ -106,6 +111,7 @@ class Story:
     known: list[bytes] = field(default_factory=list)
     failures: int = 0
     patient: bool = True
+    statuses: list[bool] = field(default_factory=list)
 
 
 class _Pickler(pickle.Pickler):
@@ -136,6 +142,7 @@ class Process:
     def __init__(self, member: int) -> None:
         self.member = member
         self.question: Question | None = None
+        self.inquiries: list[tuple[str, int]] = []
         self.sent: list[tuple[Judged, bytes]] = []
         self.replies: list[Reply] = []
         self.drops: list[tuple[int, int, DropReason]] = []
@@ -155,7 +162,7 @@ class Process:
             self.question = Question()
 
     def _ask_status(self, did: str, host: int) -> None:
-        raise AssertionError(f"{host} was asked about {did}")
+        self.inquiries.append((did, host))
 
     def _send(self, judged: Judged, frame: bytes) -> None:
         self.sent.append((judged, frame))
@@ -181,6 +188,7 @@ class World:
         self.processes = [Process(member) for member in sorted(set(story.processes))]
         self.feeds = [Feed(OLD, 1, 5, 0), Feed(NEW, 1, 6, 0)]
         self.taken = [0, 0]
+        self.emitted = 0
         self.log: list[Judged] = []
         self.sequencer = Sequencer(1, 1, Accounts(), Duplicates(), Recalls(), Tallies())
         for frame in story.known:
@@ -200,7 +208,11 @@ class World:
         story = self.story
         if not self.changed:
             yield ("plc",)
+        if story.statuses and self.emitted < len(story.old):
+            yield ("emit",)
         for host, stream in enumerate((story.old, story.new)):
+            if story.statuses and self.taken[0] >= self.emitted:
+                continue
             if self.taken[host] < len(stream) and (self.changed or not stream[self.taken[host]][1]):
                 yield ("take", host)
         for number, process in enumerate(self.processes):
@@ -214,6 +226,8 @@ class World:
                         yield ("answer", number, "then")
                     if self.failures < story.failures:
                         yield ("fail", number)
+            if process.inquiries:
+                yield ("tell", number)
             if process.sent:
                 yield ("persist", number)
             if process.replies:
@@ -229,6 +243,13 @@ class World:
                 frame = (self.story.old, self.story.new)[host][self.taken[host]][0]
                 self.taken[host] += 1
                 assert self.reader(host).pipeline.take(self.feeds[host], frame, self.now_s) is None
+            case ("emit",):
+                self.emitted += 1
+            case ("tell", number):
+                did, host = self.processes[number].inquiries.pop(0)
+                active = self.story.statuses[self.emitted]
+                told = Told(known=True, active=active, status=None, asked_s=self.now_s)
+                self.processes[number].pipeline.told(did, host, told, self.now_s)
             case ("begin", number):
                 question = self.processes[number].question
                 assert question is not None
@@ -326,6 +347,7 @@ class World:
             self.changed,
             self.failures,
             *self.taken,
+            self.emitted,
             tuple((judged.host, judged.upstream_seq, judged.marks) for judged in self.log),
             tuple(self._look_at(process) for process in self.processes),
         )
@@ -372,6 +394,13 @@ class World:
                 for logged, duplicate, back in replies
             ),
             None if question is None else (begun_s is None, question.identity is self.story.after),
+            len(process.inquiries),
+            tuple(
+                (told.active, told.asked_s >= pending.received_s)
+                for told in pipeline._settling._inquiries._told.values()
+                for queue in account.queues.values()
+                for pending in queue.events
+            ),
             tuple(process.drops),
         )
 
