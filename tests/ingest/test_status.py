@@ -221,3 +221,25 @@ def test_an_account_that_is_inactive_at_its_host_stays_so(loop_run: LoopRun) -> 
                 assert worker.conserved()
 
     loop_run(story())
+
+
+def test_the_pauses_before_a_host_is_asked_again_grow(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        loop, asked_s = asyncio.get_running_loop(), []
+
+        async def script(visit: Visit) -> None:
+            await visit.read_request()
+            asked_s.append(loop.time())
+            visit.say(b"HTTP/1.1 500 So\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            await visit.writer.drain()
+
+        host = RawHost(script)
+        limits = StatusLimits(request_s=5.0, retry_first_s=0.1, tries=3)
+        async with host, desk(host, limits=limits) as asked:
+            asked.ask(DID, 1)
+            await until(lambda: asked.told)
+        first, second, third = asked_s
+        assert second - first >= 0.1
+        assert third - second >= 0.2
+
+    loop_run(story())
