@@ -717,8 +717,8 @@ _OF_THE_MEMORY: Final = (
     ),
     Bug(
         "ingest/node_memory.py",
-        "            if raw is None or raw[:at] != old[:at] or raw[end:] != old[end:]:\n",
-        "            if raw is None or raw[:at] != old[:at]:\n",
+        "            if old[:at] + below + old[end:] != raw:\n",
+        "            if old[:at] + below != raw[:end]:\n",
         "The memory does not compare the end of the nodes above with what it was",
     ),
     Bug(
