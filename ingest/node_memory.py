@@ -22,6 +22,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from common.cid import DAG_CBOR_PREFIX
 from common.event import Op
 from ingest.node import (
     ABOVE,
@@ -204,7 +205,9 @@ class NodeMemory:
             if raw is None:
                 return None
             links[i] = below = raw[at:end]
-            if old[:at] + below + old[end:] != raw:
+            # S-DAT-06: of the CID only the digest may be another.
+            digest = at + len(DAG_CBOR_PREFIX)
+            if old[:digest] + raw[digest:end] + old[end:] != raw:
                 return None
             made.append(Node(name, level, keys, links, raw, node.bounds))
             gone.append(node)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from common.cid import RAW_PREFIX
 from common.event import Op
 from ingest import node_memory, tree
 from ingest.inversion import BadTree, undo
@@ -247,6 +248,20 @@ def test_a_create_and_an_update_are_proven() -> None:
         assert memory.proves(blocks, data, one.root, as_ops([change]))
         assert not blocks
         assert memory.hits == 1
+
+
+def test_a_link_by_another_codec_is_not_proven() -> None:
+    # S-DAT-06: the very bytes named as a blob are no subtree, though such a block may be in a CAR.
+    memory, one = learned(RECORDS)
+    change = Change("create", "a.b.c/0000", cid_of(b"new"), None)
+    blocks, root = commit_of([change])
+    [middle] = [cid for cid in blocks if cid in blocks[root] and cid not in one.blocks]
+    blob = RAW_PREFIX + middle[4:]
+    raw = blocks.pop(root).replace(middle, blob)
+    blocks[blob] = blocks.pop(middle)
+    blocks[cid_of(raw)] = raw
+    assert isinstance(undo(dict(blocks), cid_of(raw), as_ops([change])), BadTree)
+    assert not memory.proves(blocks, cid_of(raw), one.root, as_ops([change]))
 
 
 def test_a_delete_is_left_to_the_inversion() -> None:

@@ -717,8 +717,8 @@ _OF_THE_MEMORY: Final = (
     ),
     Bug(
         "ingest/node_memory.py",
-        "            if old[:at] + below + old[end:] != raw:\n",
-        "            if old[:at] + below != raw[:end]:\n",
+        "            if old[:digest] + raw[digest:end] + old[end:] != raw:\n",
+        "            if old[:digest] + raw[digest:end] != raw[:end]:\n",
         "The memory does not compare the end of the nodes above with what it was",
     ),
     Bug(
