@@ -178,6 +178,8 @@ class Resolver:
                 return
             question.needs[host] = need
             question.due_s[host] = due_s
+            if question.state is not _State.KEPT:
+                self._wait_for_token(question, host)
             if question.state is _State.OPEN:
                 self._stand_in_line(question, host)
             return
@@ -221,13 +223,16 @@ class Resolver:
         return self._plc if question.is_plc else self._web
 
     def _ask_network(self, question: _Open) -> None:
-        """Nothing is kept of it: a host has so many of these and no more."""
-        now_s = asyncio.get_running_loop().time()
-        for host, need in question.needs.items():
-            if need is Need.FIRST:
-                due_s = self._firsts.take(host, now_s)
-                question.due_s[host] = max(due_s, question.due_s[host])
+        """Nothing is kept of it."""
+        for host in question.needs:
+            self._wait_for_token(question, host)
         self._stand_in_lines(question)
+
+    def _wait_for_token(self, question: _Open, host: int) -> None:
+        """A host has so many DIDs looked up that nobody has met before, and no more at a time."""
+        if question.needs[host] is Need.FIRST:
+            due_s = self._firsts.take(host, asyncio.get_running_loop().time())
+            question.due_s[host] = max(due_s, question.due_s[host])
 
     def _stand_in_lines(self, question: _Open) -> None:
         question.state = _State.OPEN

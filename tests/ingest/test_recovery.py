@@ -561,5 +561,12 @@ def test_a_host_that_makes_up_dids_waits_for_them_and_nobody_else_does(loop_run:
             await until(lambda: told.count() == 32)
             assert len(web.asked) == 32
             assert told.resolver.open == 979
+            # A second host that makes up the same ones has no more of them asked for.
+            for n in range(100, 900):
+                told.resolver.ask(plc(n), 3)
+            await until(lambda: told.count() == 52)
+            told.resolver.ask(plc(5000), 4)
+            await until(lambda: told.count() == 53)
+            assert len(web.asked) == 53
 
     loop_run(story())
