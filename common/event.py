@@ -26,6 +26,8 @@ MAX_SEQ: Final = 2**53
 """The first integer that is no seq. Source: the event-stream spec, "Sequence Numbers"."""
 OUR_SEQ_BYTES: Final = 9
 """The longest CBOR integer that may stand in place of the host's `seq`."""
+MAX_ITEMS: Final = 4096
+"""Items in one payload that is read slowly, keys included: a commit of 200 ops has about 1,900. [own]"""
 MAX_OPS: Final = 200
 """Source: S-COM-09, S-VAL-07."""
 MAX_COMMIT_BLOCKS_BYTES: Final = 2_000_000
@@ -149,7 +151,7 @@ def _shown_op(raw_op: object) -> str:
 
 def _payload(raw: bytes, start: int) -> tuple[dict[str, Any], int, int]:
     """Decode a payload the slow way → its fields, and where the integer `seq` stands."""
-    payload = decode_map(raw, start)
+    payload = decode_map(raw, start, MAX_ITEMS)
     if payload.end != len(raw):
         raise MalformedCbor(f"bytes follow the payload at {payload.end}")
     span = payload.spans.get("seq")

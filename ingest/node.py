@@ -31,7 +31,7 @@ MAX_ENTRIES: Final = 255
 """Entries in one node (S-VAL-18): a quarter of all keys rises a level, so a node has this many by
 chance in one of 10^32 cases. The tree's depth needs no limit of its own: a key's depth is found by
 hashing, and costs four times the work a level."""
-MAX_ENTRIES_IN_ALL: Final = 16_384
+MAX_ENTRIES_IN_ALL: Final = 12_288
 """Entries in all nodes that come with one commit. 200 operations on ten million records take about
 2,000 nodes of 4 or 5 entries; two megabytes could hold 34,000, which cost 35 ms to check. [own]"""
 EMPTY_TREE: Final = b"\xa2ae\x80al\xf6"

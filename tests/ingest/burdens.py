@@ -25,8 +25,6 @@ KEY: Final = SigningKey(Curve.P256, "burden")
 """On the curve whose verification costs more."""
 REV: Final = tid(1_784_000_000_000_000)
 TIME: Final = "2026-07-14T03:33:20.000Z"
-ROOM: Final = 1_995_000
-"""Bytes of blocks, with what is left for the CAR's header."""
 STATE: Final = NEVER_SEEN
 _ALPHABET: Final = sorted("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_~")
 RECORD: Final = encode({"$type": "com.example.burden"})
@@ -53,14 +51,15 @@ def message(
     *,
     records: list[bytes] = [RECORD],  # noqa: B006 - left alone
     keep: Callable[[mst.Node], bool] = lambda _: True,
-    header: bytes | None = None,
+    roots: int = 1,
     extra: dict[str, Any] | None = None,
     fields: dict[str, Any] | None = None,
     surplus: list[bytes] = [],  # noqa: B006 - left alone
 ) -> bytes:
     """The `#commit` that leads from one tree to another, with as many nodes as there is room for.
 
-    keep: which nodes go in. extra: more fields of the commit object. fields: more of the message.
+    keep: which nodes go in. roots: how often the CAR names its root. extra: more fields of the
+    commit object. fields: more of the message.
     """
     ops = []
     for key in sorted(before.keys() | after.keys()):
@@ -81,9 +80,8 @@ def message(
     commit = encode({**unsigned, "sig": KEY.sign(encode(unsigned))})
     nodes = [node for node in all_nodes(root) if keep(node)]
     blocks = [commit, *(node.raw for node in nodes), *records, *surplus]
-    made = car([cid_of(commit)], [(cid_of(block), block) for block in blocks])
-    if header is not None:
-        made = header + made[59:]
+    named = [(cid_of(block), block) for block in blocks]
+    made = car([cid_of(commit)] * roots, named)
     if len(made) > 2_000_000:
         raise TooLarge(len(made))
     event = make_event(
@@ -166,11 +164,11 @@ def created(values: Values, keys: list[bytes]) -> bytes:
 
 
 def as_many_nodes_as_there_may_be() -> bytes:
-    return created(values := narrow(12_000), every(values, 200))
+    return created(values := narrow(11_800), every(values, 200))
 
 
 def as_many_entries_as_there_may_be() -> bytes:
-    return created(values := wide(16_384), every(values, 200))
+    return created(values := wide(12_288), every(values, 200))
 
 
 def more_entries_than_there_may_be() -> bytes:
@@ -178,7 +176,7 @@ def more_entries_than_there_may_be() -> bytes:
 
 
 def two_hundred_deletions_of_full_nodes() -> bytes:
-    values = wide(16_384)
+    values = wide(12_288)
     low = [key for key in every(values, 230) if mst.depth_of(key) == 0]
     return message(values, without(values, low[:200]), records=[])
 
@@ -190,7 +188,7 @@ def two_hundred_changes_of_one_node() -> bytes:
 
 def deletions_from_the_upper_level() -> bytes:
     """Each put in again splits a full node."""
-    values = wide(16_384, 127)
+    values = wide(12_288, 127)
     upper = [key for key in values if mst.depth_of(key) == 1]
     return message(values, without(values, upper[::2]), records=[])
 
@@ -280,17 +278,26 @@ def records_of_links() -> bytes:
     )
 
 
-def a_commit_of_many_fields() -> bytes:
+def a_commit_of_as_many_fields_as_may_be() -> bytes:
     """All under the signature: the map has to be read to its end."""
-    values = wide(16_000)
+    values = wide(12_000)
     after = values | dict.fromkeys(keys := every(values, 200), cid_of(RECORD))
-    more = {f"x{i:03}": [0] * 60 for i in range(240)}
+    more = {f"x{i:03}": [0, 0] for i in range(240)}
     return message(without(values, keys), after, extra=more)
+
+
+def a_commit_of_more_fields() -> bytes:
+    more = {f"x{i:03}": [0] * 60 for i in range(240)}
+    return message({}, {short_keys(1)[0]: cid_of(RECORD)}, extra=more)
+
+
+def a_car_of_more_roots() -> bytes:
+    return message({}, {short_keys(1)[0]: cid_of(RECORD)}, roots=16_000)
 
 
 def everything_at_once() -> bytes:
     """Message, commit, tree and records each as dear as they may be; the room is shared."""
-    values = wide(16_000)
+    values = wide(12_000)
     keys = every(values, 200)
     records = [encode({"a": [i % 24] * 1_000, "b": i}) for i in range(len(keys))]
     after = values | {key: cid_of(record) for key, record in zip(keys, records, strict=True)}
@@ -298,8 +305,21 @@ def everything_at_once() -> bytes:
         without(values, keys),
         after,
         records=records,
-        extra={f"x{i:03}": [0] * 60 for i in range(240)},
-        fields={"x": [0] * 12_000},
+        extra={f"x{i:03}": [0, 0] for i in range(240)},
+        fields={"x": [0] * 2_000},
+        roots=1_000,
+    )
+
+
+def everything_at_once_with_records_of_links() -> bytes:
+    """What the arbiter may read of records, used up to the last item: a link costs it the most."""
+    values = wide(12_000)
+    keys = every(values, 200)
+    links = [link(value(j)) for j in range(76)]
+    records = [encode({"a": links, "b": i}) for i in range(len(keys))]
+    after = values | {key: cid_of(record) for key, record in zip(keys, records, strict=True)}
+    return message(
+        without(values, keys), after, records=records, fields={"x": [0] * 2_000}, roots=1_000
     )
 
 
@@ -322,7 +342,10 @@ BURDENS: Final[dict[Callable[[], bytes], DropReason | None]] = {
     a_record_nested_without_end: DropReason.RECORD_MALFORMED,
     a_record_of_one_long_text: None,
     records_of_links: DropReason.RECORD_MALFORMED,
-    a_commit_of_many_fields: None,
+    a_commit_of_as_many_fields_as_may_be: None,
+    a_commit_of_more_fields: DropReason.COMMIT_MALFORMED,
+    a_car_of_more_roots: DropReason.CAR_MALFORMED,
     everything_at_once: None,
+    everything_at_once_with_records_of_links: None,
 }
 """Each with the reason that it is dropped for, once more work than is borne has shown itself."""
