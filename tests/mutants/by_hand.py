@@ -705,14 +705,14 @@ _OF_THE_MEMORY: Final = (
     ),
     Bug(
         "ingest/node_memory.py",
-        "            if cid not in blocks or len(node.keys) > MAX_KEYS:\n",
-        "            if len(node.keys) > MAX_KEYS:\n",
+        "            node.cid not in blocks or len(node.keys) > MAX_KEYS for node in made\n",
+        "            len(node.keys) > MAX_KEYS for node in made\n",
         "The memory proves a commit whose new nodes did not come",
     ),
     Bug(
         "ingest/node_memory.py",
-        "            if cid not in blocks or len(node.keys) > MAX_KEYS:\n",
-        "            if cid not in blocks:\n",
+        "            node.cid not in blocks or len(node.keys) > MAX_KEYS for node in made\n",
+        "            node.cid not in blocks for node in made\n",
         "The memory lets a node grow beyond what is allowed",
     ),
     Bug(
@@ -720,6 +720,12 @@ _OF_THE_MEMORY: Final = (
         "            if old[:digest] + raw[digest:end] + old[end:] != raw:\n",
         "            if old[:digest] + raw[digest:end] != raw[:end]:\n",
         "The memory does not compare the end of the nodes above with what it was",
+    ),
+    Bug(
+        _MEMORY,
+        "            if old[:digest] + raw[digest:end] + old[end:] != raw:\n",
+        "            if old[:at] + raw[at:end] + old[end:] != raw:\n",
+        "The memory takes any link for one to a node",
     ),
     Bug(
         _MEMORY,
