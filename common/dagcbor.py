@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 MAX_DEPTH: Final = 32
 """Arrays and maps within each other. Source: the data-validation guide's recommended limits."""
 MAX_ITEMS: Final = 16_384
-"""Items in one object, keys included: a commit of 200 ops has about 1,900. One frame of this
-many tiny items costs 10 ms; without a limit 5 MB of them cost seconds and hundreds of MB."""
+"""Items in one object, keys included, where the reader allows no less: so many tiny ones cost 10 ms, so
+many links 25. Without a limit 5 MB of them cost seconds and hundreds of MB."""
 SMALL_ITEMS: Final = 1024
 """The same for what has a handful of items: the headers of frames and CARs, and commit objects. Fields
 of the future have room, and all that one message can make us read slowly stays in milliseconds. [own]"""
