@@ -59,6 +59,12 @@ _ENTRY_BYTES: Final = 300
 """What a node and each of its entries take in memory, about."""
 
 
+_Step = tuple[Node, int, bytes, bytes, bytes, bytes, bytes, Link]
+"""A known node on the way down, and the index of the link taken; its new CID, bytes and link; and
+what these were before. A node in the memory is its own, and changes in place: nearly all of the
+cost would be in making another."""
+
+
 class NodeMemory:
     """Nodes of trees that were found sound, the newest ones.
 
@@ -102,21 +108,35 @@ class NodeMemory:
                 taken out of it, as `undo` does.
             data, prev_data: the roots' CIDs. ops: no path twice.
         """
-        gone: list[Node] = []
-        new = self._new_nodes(blocks, data, prev_data, ops, gone)
-        if new is None or not self._rest_is_sound(blocks, data, new):
+        way: list[_Step] = []
+        gone: list[bytes] = []
+        made = self._made(blocks, data, prev_data, ops, way, gone)
+        if made is None:
+            self.misses += 1
+            return False
+        new: dict[bytes, Node] = {}
+        for node in made:
+            assert node.cid is not None
+            new[node.cid] = node
+        for node, i, cid, raw, link, _old_cid, _old_raw, _old_link in way:
+            node.cid, node.raw, node.links[i] = cid, raw, link
+            new[cid] = node
+        if not self._rest_is_sound(blocks, data, new):
+            for node, i, _cid, _raw, _link, old_cid, old_raw, old_link in way:
+                node.cid, node.raw, node.links[i] = old_cid, old_raw, old_link
             self.misses += 1
             return False
         self.hits += 1
         for cid in new:
             del blocks[cid]
-        self._keep(new)
         # The next commit comes from the new tree. Should one come from the old, it is a miss.
-        for node in gone:
-            cid = node.cid or b""
-            if cid not in new and self._nodes.pop(cid, None) is not None and cid in self._new:
-                self._new.remove(cid)
-                self._bytes -= _NODE_BYTES + _ENTRY_BYTES * len(node.keys)
+        for cid in gone:
+            if cid not in new:
+                node = self._nodes.pop(cid)
+                if cid in self._new:
+                    self._new.remove(cid)
+                    self._bytes -= _NODE_BYTES + _ENTRY_BYTES * len(node.keys)
+        self._keep(new)
         return True
 
     def _keep(self, nodes: dict[bytes, Node]) -> None:
@@ -132,19 +152,20 @@ class NodeMemory:
 
     # --- what the operation makes of the tree before ---
 
-    def _new_nodes(
+    def _made(
         self,
         blocks: dict[bytes, bytes],
         data: bytes,
         prev_data: bytes,
         ops: Sequence[Op],
-        gone: list[Node],
-    ) -> dict[bytes, Node] | None:
-        """The new tree's new nodes by CID, if the operation leads to it and all of them came.
+        way: list[_Step],
+        gone: list[bytes],
+    ) -> list[Node] | None:
+        """The new tree's new nodes, if the operation leads to it and all of them came.
 
         To undo a delete, or one of several operations, may take more nodes from the CAR than were
         made; so there must be only one, and no delete.
-        gone: is given nodes of the old tree that the new one has no more.
+        way: is given those that are known nodes but for one link. gone: the CIDs of old ones.
         """
         before = self._nodes.get(prev_data)
         # A root has keys, unless it is all of an empty tree (S-MST-10).
@@ -158,21 +179,18 @@ class NodeMemory:
             return None
         depth = depth_of(key)
         try:
-            made = self._follow(blocks, data, before, op, key, depth, gone)
+            made = self._follow(blocks, data, before, op, key, depth, way, gone)
             if made is not None and not made:
+                way.clear()
+                gone.clear()
                 made = self._grow(data, prev_data, op, key, depth)
         except (Missing, Mismatch):
             return None
-        if made is None:
+        if made is None or any(
+            node.cid not in blocks or len(node.keys) > MAX_KEYS for node in made
+        ):
             return None
-        new: dict[bytes, Node] = {}
-        for node in made:
-            cid = node.cid
-            assert cid is not None
-            if cid not in blocks or len(node.keys) > MAX_KEYS:
-                return None
-            new[cid] = node
-        return new
+        return made
 
     def _follow(
         self,
@@ -182,21 +200,20 @@ class NodeMemory:
         op: Op,
         key: bytes,
         depth: int,
-        gone: list[Node],
+        way: list[_Step],
+        gone: list[bytes],
     ) -> list[Node] | None:
         """The usual way: each node on the way down is the old one but for one link.
 
         The CAR's hashes are used, and nothing is hashed but the node where the key stands.
-        Returns the new nodes; none of them where the tree grows or needs nodes in between; None if
-        it is not so.
+        Returns the new nodes at the end of the way; none of them where the tree grows or needs
+        nodes in between; None if it is not so.
         """
-        made: list[Node] = []
         name, level, low, high = data, node.level, BELOW, ABOVE
         while level > depth:
             raw, old, keys = blocks.get(name), node.raw, node.keys
             i = bisect_left(keys, key)
-            links = node.links.copy()
-            link = links[i]
+            link = node.links[i]
             if not link:
                 return []
             # As Node.link_at; a call costs as much as the rest of this line.
@@ -204,13 +221,14 @@ class NodeMemory:
             end = at + 36
             if raw is None:
                 return None
-            links[i] = below = raw[at:end]
+            below = raw[at:end]
             # S-DAT-06: of the CID only the digest may be another.
             digest = at + len(DAG_CBOR_PREFIX)
             if old[:digest] + raw[digest:end] + old[end:] != raw:
                 return None
-            made.append(Node(name, level, keys, links, raw, node.bounds))
-            gone.append(node)
+            old_cid = node.cid or b""
+            way.append((node, i, name, raw, below, old_cid, old, link))
+            gone.append(old_cid)
             if i:
                 low = keys[i - 1]
             if i < len(keys):
@@ -222,7 +240,8 @@ class NodeMemory:
             name, node = below, found
         if level < depth:
             return []
-        gone.append(node)
+        gone.append(node.cid or b"")
+        made: list[Node] = []
         cid, prev = op.cid, op.prev
         assert cid is not None
         if op.action == "create":
@@ -281,7 +300,12 @@ class NodeMemory:
                 child = new.get(link)
                 if child is None:
                     child = self._nodes.get(link)
-                    if child is None or not fits(child, node.level - 1, below, above):
+                    # Those on the way have new names already, and may be found by the old.
+                    if (
+                        child is None
+                        or child.cid != link
+                        or not fits(child, node.level - 1, below, above)
+                    ):
                         loaded = load(blocks[link], link, node.level - 1, below, above)
                         if isinstance(loaded, BadTree):
                             return False
