@@ -3,12 +3,13 @@
     host ─▶ subscription ─▶ turns ─▶ pipeline (decode, judge) ─▶ outlet ─▶ persist
               connection               │        ▲                  │
               splitter                 ▼        │                  ▼
-                                     resolver (DID documents)   logged · duplicate · back
+                       resolver (DID documents), status desk    logged · duplicate · back
 
 Promises
     Nothing leaves that is not verified; "cannot be told now" is neither a pass nor a verdict.
     For one account, events leave in the order they came in.
-    Every message ends as forwarded or as dropped with one reason, and is counted once.
+    Every message ends as forwarded or as dropped with one reason, and is counted once; so does what
+    the relay says itself, of an account whose host was asked about it, or whose DID is no more.
     A host's cursor passes an event only when it is on disk, or was dropped and counted.
     One host, account or frame costs only itself.
 
