@@ -33,14 +33,20 @@ LOG_EPOCH = 7
 
 
 class Persist:
-    """The log's side: gives numbers, and owns the newest state. sent: what is in the log."""
+    """The log's side: gives numbers, and owns the newest state.
+
+    sent: what is in the log. tallies: what was counted for each host.
+    """
 
     def __init__(self, state: AccountState) -> None:
         self.accounts = Accounts()
         self.view = state
         self.sent: list[Judged] = []
         self.frames: list[bytes] = []
-        self._sequencer = Sequencer(1, LOG_EPOCH, self.accounts, Duplicates(), Recalls(), Tallies())
+        self.tallies = Tallies()
+        self._sequencer = Sequencer(
+            1, LOG_EPOCH, self.accounts, Duplicates(), Recalls(), self.tallies
+        )
 
     def state(self, did: str) -> AccountState:
         """The account's newest state."""

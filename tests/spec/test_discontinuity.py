@@ -9,10 +9,12 @@ import pytest
 from broadcast.xrpc import repo_location, repo_status_answer
 from common.envelope import NEVER_SEEN, Mark
 from common.verdict import DropReason
+from persist.tally import HostTally
 from tests.mutants.mutant import ROOT
 from tests.simnet.drisl import cid_of, link
+from tests.spec.line import Line
 from tests.spec.rows import row
-from tests.spec.scene import Scene, create, update
+from tests.spec.scene import PDS, Scene, create, update
 
 
 def missed(scene: Scene, count: int = 1) -> None:
@@ -64,6 +66,19 @@ def test_s_dsy_04_discontinuities_are_counted() -> None:
         assert scene.state.discontinuities == times
     scene.verdict(scene.synced(scene.account.repo.commit_block))
     assert scene.state.discontinuities == 3
+
+
+def test_s_dsy_04_they_are_counted_by_host_too() -> None:
+    line = Line()
+    for times in (1, 2):
+        missed(line.scene)
+        line.take(line.scene.commit([create(f"com.example.note/{times}")]))
+        line.answer()
+        # One that follows counts for nothing.
+        line.take(line.scene.commit([create(f"com.example.note/{times}b")]))
+    assert [judged.host for judged in line.sent] == [PDS.host] * 4
+    assert line.pipeline.counts.discontinuous == line.state.discontinuities == 2
+    assert line.persist.tallies.take() == [HostTally(PDS.host, 2, 0)]
 
 
 def test_s_dsy_05_it_is_told_by_get_repo_status_and_the_account_stays_active() -> None:

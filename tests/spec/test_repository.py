@@ -12,6 +12,7 @@ import pytest
 from common.envelope import NEVER_SEEN
 from common.verdict import DropReason
 from ingest.did_document import Broken, document_url
+from ingest.node import depth_of
 from tests.simnet import mst
 from tests.simnet.drisl import car, cid_of, encode, link, uvarint
 from tests.simnet.events import Event
@@ -128,6 +129,8 @@ def test_s_mst_03_a_commit_is_named_by_all_of_its_bytes() -> None:
 
 @pytest.mark.parametrize("vector", HEIGHTS, ids=lambda vector: vector["key"] or "empty")
 def test_s_mst_04_a_key_stands_at_its_depth(vector: dict[str, Any]) -> None:
+    assert depth_of(vector["key"].encode()) == vector["height"]
+    # The trees of these tests are built by this one.
     assert mst.depth_of(vector["key"].encode()) == vector["height"]
 
 
