@@ -120,7 +120,8 @@ def test_another_process_steers_it(loop_run: LoopRun, tmp_path: Path) -> None:
             assert (await tell("bad name=text_frame host=0"))["reason"] == "text_frame"
             status = await tell("status")
             assert status["counts"]["drop:signature_invalid"] == 2
-            assert status["counts"]["drop:host_not_authoritative"] == 3
+            assert status["counts"]["drop:host_not_authoritative"] == 4
+            assert status["counts"]["drop:sync_not_resigned"] == 1
             path = tmp_path / "t.jsonl"
             assert (await tell(f"truth path={path}"))["entries"] == len(Truth.load(path).entries)
             assert "unknown command" in (await tell("dance"))["error"]
