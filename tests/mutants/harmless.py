@@ -10,6 +10,8 @@ _OURS = "a bound of our own, by one; nothing lies so close to it, and tests take
 HARMLESS: Final[dict[str, str]] = {
     "A key may occur twice, in a node and in its subtree": "a child stands a level lower, so that "
     "its parent's keys are refused there for their depth, which is looked at first",
+    "What waits long is dropped though the whole directory is down": "who asks this has just begun "
+    "the time of waiting anew where the directory is down, so that nothing has waited long",
     "ingest/judge.py judge_early: 0 → 1": "the two steps that run there look at no source",
     "ingest/steps.py check_rev_is_not_ahead: rev is None or rev < _last_tid_of(int(case.now_s)) → "
     "(rev is None and rev < _last_tid_of(int(case.now_s)))": _FAST,

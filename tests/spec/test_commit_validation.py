@@ -64,6 +64,17 @@ def test_s_val_01_what_cannot_be_told_now_is_no_verdict() -> None:
     assert len(line.sent) == 1
 
 
+def test_s_val_01_nothing_is_dropped_at_a_bound_while_nobody_can_be_told() -> None:
+    line = Line(did_held_bytes=10_000)
+    line.directory_is_down = True
+    line.take(line.scene.commit([create()]))
+    line.fails()
+    line.passes(60.0)
+    for i in range(10):
+        line.take(line.scene.commit([create(f"com.example.note/{i}")]))
+    assert (line.sent, line.drops) == ([], [])
+
+
 def test_s_val_01_one_account_that_cannot_be_told_for_long_is_given_up() -> None:
     line = Line()
     line.take(line.scene.commit([create()]))
@@ -261,6 +272,19 @@ def test_s_val_10_a_rev_too_far_ahead_of_our_clock_is_dropped() -> None:
         fork = scene.fork([create()], rev=rev)
         assert scene.fate(scene.said(fork), state=scene.state) is reason
         assert scene.fate(scene.synced(fork.block, rev=rev), state=scene.state) is reason
+
+
+@pytest.mark.parametrize("did", ["did:web:alice.example.com", "did:plc:" + "a" * 24])
+def test_s_val_10_what_waits_for_the_clock_is_not_dropped_at_any_bound(did: str) -> None:
+    """It shows soon whose clock is wrong; until then nothing may be lost."""
+    scene = Scene()
+    scene.account.did = did
+    scene.account.repo = scene.account.repo._replace(did=did)
+    line = Line(scene=scene, did_held_bytes=10_000, host_held_bytes=20_000)
+    for _ in range(20):
+        rev = scene.rev(ahead_s=REV_SKEW_S + 90)
+        line.take(scene.said(scene.fork([create()], rev=rev)))
+    assert (line.sent, line.drops) == ([], [])
 
 
 def test_s_val_10_a_rev_may_be_as_old_as_it_likes() -> None:
