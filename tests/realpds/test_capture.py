@@ -11,6 +11,7 @@ import cbor2
 import pytest
 from websockets.asyncio.client import connect
 
+from common.verdict import DropReason
 from tests.realpds.replay import Replay, Said, operations
 from tests.relay import Relay
 
@@ -103,4 +104,9 @@ def test_what_real_hosts_said_comes_out_unchanged(
         kind, payload = without_seq(raw)
         got.setdefault(payload.get("repo") or payload["did"], []).append((kind, payload))
     assert got == wanted
-    assert numbers['standpipe_dropped_total{reason="host_not_authoritative"}'] == 2
+    dropped = {
+        reason: count
+        for reason in DropReason
+        if (count := numbers[f'standpipe_dropped_total{{reason="{reason}"}}'])
+    }
+    assert dropped == {DropReason.SYNC_NOT_RESIGNED: 1, DropReason.HOST_NOT_AUTHORITATIVE: 2}
