@@ -4,8 +4,9 @@
 
 Two reference PDSes do everything accounts do. Two independent checkers read the relay's output:
 the TypeScript consumer with its own MST (conformance.mjs) and a comparison with the log of what was
-done (check.py). Both come with the folder REALPDS (default ../shared/realpds), which installs from
-the npm registry alone. Exit 0 only when both are clean.
+done (check.py). What the relay dropped is held against that log too, by reason and number. Both
+checkers come with the folder REALPDS (default ../shared/realpds), which installs from the npm
+registry alone. Exit 0 only when all is clean.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import venv
 from pathlib import Path
 from typing import Any, Final
 
+from common.verdict import DropReason
 from tests.fix_net import free_port
+from tests.realpds.replay import deserved_drops
 from tests.relay import ROOT, Relay, wait_for
 
 READY_S: Final = 60.0
@@ -113,6 +116,13 @@ def run(installation: Path, out: Path, *, seconds: int, rate: float, accounts: i
                 for key, value in relay.metrics(f"ingest-{member}").items():
                     if key.startswith(("standpipe_received", "standpipe_forw", "standpipe_drop")):
                         numbers[key] = numbers.get(key, 0) + value
+            deserved = deserved_drops(events(log, "op"))
+            dropped = {
+                reason: int(count)
+                for reason in DropReason
+                if (count := numbers[f'standpipe_dropped_total{{reason="{reason}"}}'])
+            }
+            verdicts["drops"] = int(dropped != deserved)
     finally:
         for process in started:
             if process.poll() is None:
@@ -125,6 +135,7 @@ def run(installation: Path, out: Path, *, seconds: int, rate: float, accounts: i
         print(f"--- {name}: exit {code}")
         if (report := out / f"{name}.txt").exists():
             print("\n".join(report.read_text().splitlines()[-25:]))
+    print(f"deserved {deserved}, dropped {dropped}")
     print(f"--- relay: durable seq {head:.0f}")
     print("\n".join(f"{key} {value:.0f}" for key, value in sorted(numbers.items()) if value))
     return sum(code != 0 for code in verdicts.values())

@@ -25,6 +25,8 @@ from aiohttp import web
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from common.verdict import DropReason
+
 CAPTURE: Final = Path(__file__).parent / "capture"
 PORTS: Final = (2583, 2584)
 """The ports that the captured hosts had; the documents served here name today's instead."""
@@ -103,6 +105,18 @@ def operations() -> list[dict[str, Any]]:
     """What was done to the accounts, in order; one object an operation."""
     text = gzip.decompress((CAPTURE / "log.jsonl.gz").read_bytes()).decode()
     return [entry for line in text.splitlines() if (entry := json.loads(line))["event"] == "op"]
+
+
+def deserved_drops(done: list[dict[str, Any]]) -> dict[DropReason, int]:
+    """What a relay must drop of what these operations made the hosts say, by reason.
+
+    After a migration the new host says a `#sync` of the head that it imported, signed by the former
+    key; and whatever the former host says from then on, nobody has asked it.
+    """
+    syncs = sum(operation["op"] == "migrate" for operation in done)
+    old = sum(len(operation.get("expectOld", ())) for operation in done)
+    found = {DropReason.SYNC_NOT_RESIGNED: syncs, DropReason.HOST_NOT_AUTHORITATIVE: old}
+    return {reason: count for reason, count in found.items() if count}
 
 
 class Replay:

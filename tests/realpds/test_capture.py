@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from common.verdict import DropReason
-from tests.realpds.replay import Replay, Said, operations
+from tests.realpds.replay import Replay, Said, deserved_drops, operations
 from tests.relay import Relay
 
 SETTLE_S: Final = 30.0
@@ -110,3 +110,4 @@ def test_what_real_hosts_said_comes_out_unchanged(
         if (count := numbers[f'standpipe_dropped_total{{reason="{reason}"}}'])
     }
     assert dropped == {DropReason.SYNC_NOT_RESIGNED: 1, DropReason.HOST_NOT_AUTHORITATIVE: 2}
+    assert dropped == deserved_drops(operations())
