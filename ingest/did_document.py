@@ -117,7 +117,10 @@ def normal_host(url: str, *, allow_insecure: bool) -> str | None:
 
 
 def document_url(did: str, plc_url: str, *, allow_insecure: bool) -> str | Broken:
-    """Where the document of `did` is to be fetched."""
+    """Where the document of `did` is to be fetched; Broken where none can be.
+
+    Source: S-IDN-01, S-IDN-02.
+    """
     if did.startswith(PLC_METHOD):
         return f"{plc_url}/{did}"
     if not did.startswith(WEB_METHOD):
