@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ingest.signature import parse_legacy_key, parse_multikey
-from tests.interop.vectors import needs_interop, vectors
+from tests.interop.vectors import vectors
 
 
 def unpadded(text: str) -> bytes:
@@ -22,7 +22,6 @@ def unpadded(text: str) -> bytes:
 SIGNATURES: list[dict[str, Any]] = vectors("crypto/signature-fixtures.json")
 
 
-@needs_interop
 def test_there_are_signatures_of_both_curves_and_both_verdicts() -> None:
     assert {(v["algorithm"], v["validSignature"]) for v in SIGNATURES} == {
         ("ES256", True), ("ES256", False), ("ES256K", True), ("ES256K", False),

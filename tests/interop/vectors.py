@@ -1,4 +1,8 @@
-"""Where the network's published vectors and captured frames lie, when they are there at all."""
+"""Where do the network's published vectors lie, and frames that were captured there?
+
+The vectors are in the public domain (LICENSE-CC0) and lie beside this file. The frames of real people
+do not; they are used where they are at hand.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +14,24 @@ from typing import Any
 
 import pytest
 
+HERE = Path(__file__).resolve().parent
 FIXTURES = Path(__file__).resolve().parents[3] / "shared" / "fixtures"
 
-needs_interop = pytest.mark.skipif(
-    not (FIXTURES / "interop").is_dir(), reason="the published interop vectors are not here"
-)
 needs_network = pytest.mark.skipif(
     not (FIXTURES / "network").is_dir(), reason="the frames of the real network are not here"
 )
 
 
 def lines(name: str) -> list[str]:
-    """The entries of a syntax file; none when it is not there."""
-    path = FIXTURES / "interop" / "syntax" / name
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8").split("\n")
+    """The entries of a syntax file."""
+    text = (HERE / "syntax" / name).read_text(encoding="utf-8").split("\n")
     return [line for line in text if line and not line.startswith("#")]
 
 
 def vectors(name: str) -> list[Any]:
-    """A JSON file's entries; none when it is not there."""
-    path = FIXTURES / "interop" / name
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    """A JSON file's entries."""
+    found: list[Any] = json.loads((HERE / name).read_text(encoding="utf-8"))
+    return found
 
 
 @cache
