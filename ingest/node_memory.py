@@ -118,6 +118,7 @@ class NodeMemory:
         for node in made:
             assert node.cid is not None
             new[node.cid] = node
+        # Done in place, and taken back if the rest is not sound.
         for node, i, cid, raw, link, _old_cid, _old_raw, _old_link in way:
             node.cid, node.raw, node.links[i] = cid, raw, link
             new[cid] = node
@@ -131,11 +132,10 @@ class NodeMemory:
             del blocks[cid]
         # The next commit comes from the new tree. Should one come from the old, it is a miss.
         for cid in gone:
-            if cid not in new:
-                node = self._nodes.pop(cid)
-                if cid in self._new:
-                    self._new.remove(cid)
-                    self._bytes -= _NODE_BYTES + _ENTRY_BYTES * len(node.keys)
+            left = None if cid in new else self._nodes.pop(cid, None)
+            if left is not None and cid in self._new:
+                self._new.remove(cid)
+                self._bytes -= _NODE_BYTES + _ENTRY_BYTES * len(left.keys)
         self._keep(new)
         return True
 
