@@ -103,4 +103,8 @@ def key_of_another(did: str) -> Any:
 
 def test_there_are_as_many_kinds_as_were_asked_for() -> None:
     assert len(DAMAGES) >= 100
+    frames = [Dissected(raw) for raw in real_frames()]
+    of_all = [damage for damage in DAMAGES.values() if all(map(damage.applies, frames))]
+    assert len(frames) == 100
+    assert sum(isinstance(damage.expected, R) for damage in of_all) >= 70, "every frame has them"
     assert sum(damage.expected is None for damage in DAMAGES.values()) >= 10
