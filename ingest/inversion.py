@@ -39,6 +39,7 @@ from ingest.tree import (
     Mismatch,
     Missing,
     Nodes,
+    TooWide,
     applied,
     hashed,
     inserted,
@@ -88,6 +89,8 @@ def undo(
         return hashed(nodes, root, [])
     except Mismatch as error:
         return BadTree(DropReason.OP_MISMATCH, str(error))
+    except TooWide as error:
+        return BadTree(DropReason.TREE_MALFORMED, str(error))
     except Missing as error:
         # Is anything of the rest untrue as well?
         mismatch = _first_mismatch(nodes, data, keyed)
@@ -147,7 +150,7 @@ def _undone(nodes: Nodes, root: Link, op: Op, key: bytes, depth: int) -> Change:
     """The tree without one operation.
 
     Raises:
-        Missing, Mismatch: see there.
+        Missing, Mismatch, TooWide: see there.
     """
     cid, prev = op.cid, op.prev
     if op.action == "create":

@@ -15,13 +15,15 @@ Source: spec section 2.3; S-MST-07, S-MST-08, S-MST-10.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from common.cid import cid_of
+from common.event import MAX_OPS
 from ingest.node import (
     ABOVE,
     BELOW,
     EMPTY_TREE_CID,
+    MAX_ENTRIES,
     Node,
     common_prefix,
     new_entry,
@@ -32,6 +34,10 @@ from ingest.node import (
     with_shared,
 )
 
+MAX_MERGED: Final = MAX_ENTRIES + MAX_OPS
+"""Entries in a node made of two (S-VAL-18): as many as one may have had before, and all that may
+have been created in it since. Keys taken out from between full nodes would make it grow with each, and
+each time be copied whole."""
 Link = bytes | Node
 """A subtree: its CID, the node itself when that has none yet, or nothing (b"")."""
 
@@ -59,6 +65,10 @@ class Missing(Exception):
 
 class Mismatch(Exception):
     """The tree does not hold what it was said to hold."""
+
+
+class TooWide(Exception):
+    """A node would have more entries than a commit can lead to from any that is borne."""
 
 
 def value_at(nodes: Nodes, root: Link, key: bytes, depth: int) -> bytes | None:
@@ -90,7 +100,7 @@ def removed(nodes: Nodes, root: Link, key: bytes, depth: int, value: bytes) -> C
     """The tree without a key; the subtrees on both sides of it become one.
 
     Raises:
-        Missing: see there. Mismatch: `value` is not at the key.
+        Missing, TooWide: see there. Mismatch: `value` is not at the key.
     """
     above, node, i, low, high = _find(nodes, root, key, depth)
     keys, entries, links = node.keys.copy(), node.entries(), node.links.copy()
@@ -296,16 +306,22 @@ def _find(
 def _merged(
     nodes: Nodes, left: Link, right: Link, level: int, low: bytes, key: bytes, high: bytes
 ) -> Link:
-    """The subtrees before and after a key as one."""
+    """The subtrees before and after a key as one.
+
+    Raises:
+        Missing, TooWide: see there.
+    """
     if not left or not right:
         return left or right
     one = _below(nodes, left, level, low, key)
     two = _below(nodes, right, level, key, high)
     low, high = one.keys[-1] if one.keys else low, two.keys[0] if two.keys else high
     seam = _merged(nodes, one.links[-1], two.links[0], level - 1, low, key, high)
+    n = len(one.keys)
+    if n + len(two.keys) > MAX_MERGED:
+        raise TooWide(f"a node of more than {MAX_MERGED} entries before")
     keys = one.keys + two.keys
     entries = one.entries() + two.entries()
-    n = len(one.keys)
     if n:
         if seam is not one.links[-1]:
             entries[n - 1] = with_right(entries[n - 1], one.links[-1], room_for(seam))

@@ -149,6 +149,11 @@ def every(values: Values, count: int, *, at: int = 7) -> list[bytes]:
     return keys[at % step :: step][:count]
 
 
+def low(values: Values, count: int) -> list[bytes]:
+    """The same of those at the bottom, so that no two full nodes were one before."""
+    return every({key: values[key] for key in values if mst.depth_of(key) == 0}, count)
+
+
 def without(values: Values, gone: list[bytes]) -> Values:
     """The same without some keys."""
     left = dict(values)
@@ -168,17 +173,16 @@ def as_many_nodes_as_there_may_be() -> bytes:
 
 
 def as_many_entries_as_there_may_be() -> bytes:
-    return created(values := wide(12_288), every(values, 200))
+    return created(values := wide(12_288), low(values, 200))
 
 
 def more_entries_than_there_may_be() -> bytes:
-    return largest(lambda count: created(values := wide(count), every(values, 200)), 36_000)
+    return largest(lambda count: created(values := wide(count), low(values, 200)), 36_000)
 
 
 def two_hundred_deletions_of_full_nodes() -> bytes:
     values = wide(12_288)
-    low = [key for key in every(values, 230) if mst.depth_of(key) == 0]
-    return message(values, without(values, low[:200]), records=[])
+    return message(values, without(values, low(values, 200)), records=[])
 
 
 def two_hundred_changes_of_one_node() -> bytes:
@@ -191,6 +195,20 @@ def deletions_from_the_upper_level() -> bytes:
     values = wide(12_288, 127)
     upper = [key for key in values if mst.depth_of(key) == 1]
     return message(values, without(values, upper[::2]), records=[])
+
+
+def creations_between_full_nodes() -> bytes:
+    """Each taken back makes one node of two, and in the end of all: more than any tree before had."""
+    values = wide(12_288, 60)
+    upper = [key for key in values if mst.depth_of(key) == 1]
+    return created(values, upper[:200])
+
+
+def creations_between_nodes_that_fill_one() -> bytes:
+    """The same, as far as it is borne."""
+    values = wide(12_288, 120)
+    upper = [key for key in values if mst.depth_of(key) == 1]
+    return created(values, upper[::2])
 
 
 def a_tall_tree_and_changes_at_its_bottom() -> bytes:
@@ -281,7 +299,7 @@ def records_of_links() -> bytes:
 def a_commit_of_as_many_fields_as_may_be() -> bytes:
     """All under the signature: the map has to be read to its end."""
     values = wide(12_000)
-    after = values | dict.fromkeys(keys := every(values, 200), cid_of(RECORD))
+    after = values | dict.fromkeys(keys := low(values, 200), cid_of(RECORD))
     more = {f"x{i:03}": [0, 0] for i in range(240)}
     return message(without(values, keys), after, extra=more)
 
@@ -298,7 +316,7 @@ def a_car_of_more_roots() -> bytes:
 def everything_at_once() -> bytes:
     """Message, commit, tree and records each as dear as they may be; the room is shared."""
     values = wide(12_000)
-    keys = every(values, 200)
+    keys = low(values, 200)
     records = [encode({"a": [i % 24] * 1_000, "b": i}) for i in range(len(keys))]
     after = values | {key: cid_of(record) for key, record in zip(keys, records, strict=True)}
     return message(
@@ -314,7 +332,7 @@ def everything_at_once() -> bytes:
 def everything_at_once_with_records_of_links() -> bytes:
     """What the arbiter may read of records, used up to the last item: a link costs it the most."""
     values = wide(12_000)
-    keys = every(values, 200)
+    keys = low(values, 200)
     links = [link(value(j)) for j in range(76)]
     records = [encode({"a": links, "b": i}) for i in range(len(keys))]
     after = values | {key: cid_of(record) for key, record in zip(keys, records, strict=True)}
@@ -330,6 +348,8 @@ BURDENS: Final[dict[Callable[[], bytes], DropReason | None]] = {
     two_hundred_deletions_of_full_nodes: None,
     two_hundred_changes_of_one_node: None,
     deletions_from_the_upper_level: None,
+    creations_between_full_nodes: DropReason.TREE_MALFORMED,
+    creations_between_nodes_that_fill_one: None,
     a_tall_tree_and_changes_at_its_bottom: None,
     two_hundred_tall_keys_created: None,
     two_hundred_tall_keys_deleted: None,
