@@ -296,7 +296,7 @@ _OF_THE_TREE: Final = (
     Bug(
         "ingest/tree.py",
         "        entries[i] = with_shared(entries[i], keys[i], 0, links[i + 1])\n",
-        "",
+        "        pass\n",
         "Where a node is split, the second half keeps a prefix of the first",
     ),
     Bug(
