@@ -309,6 +309,43 @@ def test_a_new_node_that_did_not_come_is_missed() -> None:
         assert memory.proves(less, data, one.root, as_ops([CHANGE])) is (cid in old.blocks)
 
 
+def forged_commit(
+    memory: NodeMemory, root: bytes, key: bytes, cid: bytes
+) -> tuple[dict[bytes, bytes], bytes]:
+    """The blocks and the root of a commit that puts a key below any node that is known."""
+    change = tree.inserted(memory, root, key, depth_of(key), cid)
+    made: list[Node] = []
+    data = tree.hashed(memory, tree.applied(change), made)
+    return {node.cid or b"": node.raw for node in made}, data
+
+
+def test_a_node_without_keys_is_no_root_that_a_commit_could_come_from() -> None:
+    low = [key for key in RECORDS if depth_of(key) == 0][:20]
+    top = next(key for key in DEEP if depth_of(key) > 2)
+    memory, one = learned(dict.fromkeys([*low, top], cid_of(b"")))
+    inner = next(node for cid in one.blocks
+                 if (node := memory.get(cid)) and not node.keys and node.level == 1)  # fmt: skip
+    assert inner.cid is not None
+    key = low[0] + b"0"
+    while depth_of(key):
+        key += b"0"
+    blocks, leaf = forged_commit(memory, inner.cid, key, cid_of(b""))
+    raw = inner.raw[:-36] + leaf
+    blocks[data := cid_of(raw)] = raw
+    ops = [Op("create", key.decode(), cid_of(b""), None)]
+    assert isinstance(undo(dict(blocks), data, ops), BadTree)
+    assert not memory.proves(blocks, data, inner.cid, ops)
+
+
+def test_what_is_no_cid_of_a_record_is_not_proven_into_the_tree() -> None:
+    memory, one = learned(RECORDS)
+    for odd in (b"\0" + cid_of(b"")[1:], cid_of(b"")[:3] + b"\x1f" + cid_of(b"")[4:]):
+        blocks, data = forged_commit(memory, one.root, b"a.b.c/0455", odd)
+        ops = [Op("create", "a.b.c/0455", odd, None)]
+        assert isinstance(undo(dict(blocks), data, ops), BadTree)
+        assert not memory.proves(blocks, data, one.root, ops)
+
+
 def test_an_unknown_tree_before_proves_nothing() -> None:
     memory, _one = learned(RECORDS)
     blocks, data = commit_of([CHANGE])
