@@ -36,6 +36,10 @@ class MalformedCbor(ValueError):
     """Not canonical DRISL-CBOR, or beyond the limits; the message says where and why."""
 
 
+class TooManyItems(MalformedCbor):
+    """More items than the reader allows: whatever it is, it was not read to its end."""
+
+
 class ByteString(bytes):
     """A CBOR byte string, as opposed to a link."""
 
@@ -92,7 +96,8 @@ def check_map(raw: bytes, max_items: int) -> int:
     """Hold one map that fills `raw` against the canonical form → how many items it has.
 
     Raises:
-        MalformedCbor: see there; also when it is no map, or has more than `max_items`.
+        TooManyItems: it has more than `max_items`.
+        MalformedCbor: see there; also when it is no map.
     """
     if raw[:1] < b"\xa0" or raw[:1] > b"\xbf":
         raise MalformedCbor("no map")
@@ -144,7 +149,7 @@ class _Reader:
         raw, at = self.raw, self.at
         self.left -= 1
         if self.left < 0:
-            raise MalformedCbor(f"more than {self.limit} items")
+            raise TooManyItems(f"more than {self.limit} items")
         if at < len(raw) and raw[at] >= 0xE0:
             if raw[at] not in _SIMPLE:
                 raise MalformedCbor(f"float or unknown simple value at {at}")
@@ -164,7 +169,7 @@ class _Reader:
         if depth >= MAX_DEPTH:
             raise MalformedCbor(f"nested deeper than {MAX_DEPTH} at {at}")
         if argument > self.left:
-            raise MalformedCbor(f"more than {self.limit} items at {at}")
+            raise TooManyItems(f"more than {self.limit} items at {at}")
         if major == 4:
             return [self.item(depth + 1) for _ in range(argument)]
         return self.entries(argument, depth, None)

@@ -122,8 +122,18 @@ def test_many_bytes_of_few_items_pass_in_one_commit() -> None:
 
 def test_all_records_of_a_commit_share_one_budget_of_slow_looks() -> None:
     some = [block_of({"list": [[]] * (MAX_ITEMS // 4), "n": n}) for n in range(5)]
-    assert reason_of(*some[:3]) is None
-    assert reason_of(*some) is DropReason.RECORD_MALFORMED
+    late = block_of({"list": [[0.5]] * (MAX_ITEMS // 4)})
+    assert reason_of(*some[:2], late) is DropReason.RECORD_MALFORMED
+    # When it is spent, nothing is refused unread, but for what is no map at all.
+    assert reason_of(*some, late) is None
+    assert reason_of(*some, b"\x80") is DropReason.RECORD_MALFORMED
+
+
+def test_a_bulk_of_long_structured_records_passes() -> None:
+    facet = {"index": {"byteStart": 4, "byteEnd": 9}, "features": [{"$type": "a.b.c#tag"}]}
+    some = [block_of({"text": "x" * 300, "n": n, "facets": [facet] * 90}) for n in range(200)]
+    assert 1_200_000 < sum(map(len, some)) < 1_900_000
+    assert reason_of(*some) is None
 
 
 @pytest.mark.parametrize("item", [b"\x80", b"\xa0", b"\x00", b"\x40", b"\x60", b"\x37", b"\xf6"])
