@@ -46,9 +46,7 @@ async def under_load(
         async with relay, Consumer(relay.stream_url, keep=live.keep) as consumer:
             network.settled = live.settles(network, consumer, FLOW_S)
             load = asyncio.create_task(network.run(RATE, LOAD_S))
-            await consumer.wait_for(
-                lambda: len(live.frames) > RATE and network.caught_up(), FLOW_S
-            )
+            await consumer.wait_for(lambda: len(live.frames) > RATE and network.caught_up(), FLOW_S)
             await story(relay, network, consumer, live)
             network.stop()
             await load
