@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any, Final
+from urllib.parse import quote
 
 import pytest
 
@@ -22,6 +23,7 @@ CLEAN: Final = "4s"
 """The clean period of this relay; in production it is days."""
 OLD: Final = 0
 MISSING: Final = DropReason.PREV_DATA_MISSING
+SYNC: Final = "/xrpc/com.atproto.sync."
 
 
 def commit_as_before(at: House, account: Account) -> Event:
@@ -157,3 +159,13 @@ async def moves_up(at: House, accounts: list[Account]) -> None:
     at.network.commit(accounts[0])
     await at.network.settled()
     await at.until("it is counted", lambda: shown(at, OLD)["discontinuous"] == discontinuous + 1)
+    # Whoever follows that account is told that something is missing, and that it goes on.
+    query = f"{SYNC}getRepoStatus?did={quote(accounts[0].did)}"
+
+    def told() -> bool:
+        return at.relay.get(query) == (200, {
+            "did": accounts[0].did, "active": True, "status": "desynchronized",
+            "rev": accounts[0].repo.rev,
+        })  # fmt: skip
+
+    await at.until("getRepoStatus tells it", told)
