@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 
 from tests.mutants.by_hand import BUGS
 from tests.mutants.by_tool import mutants_of
 from tests.mutants.catalogue import TARGETS, all_mutants
+from tests.mutants.harmless import HARMLESS
 from tests.mutants.mutant import ROOT, Bug, Mutant, Stale, located, source_of
 from tests.mutants.runner import NotGreen, Result, run_all
 
@@ -25,6 +27,7 @@ def test_there_are_enough_of_them_each_with_its_own_name_and_tests_that_exist() 
     names = [mutant.name for mutant in mutants]
     assert len(set(names)) == len(names)
     by_tool = [mutant for mutant in mutants if mutant.tool]
+    assert len(BUGS) >= 40
     assert len(by_tool) >= len(BUGS)
     missing = [t for target in TARGETS.values() for t in target.tests if not (ROOT / t).exists()]
     assert missing == []
@@ -74,3 +77,23 @@ def test_the_runner_refuses_tests_that_fail_by_themselves() -> None:
             1,
             lambda _result: None,
         )
+
+
+def test_the_page_tells_of_every_bug_by_hand_who_sees_it_or_why_nobody_can() -> None:
+    text = (ROOT / "docs" / "mutants.md").read_text()
+    rows = re.findall(r"^\| `([\w/]+\.py)` \| (.+) \| (.+) \|$", text, re.MULTILINE)
+    told = {bug: fate for _path, bug, fate in rows}
+    assert [bug.says for bug in BUGS if bug.says not in told] == []
+    unexplained = [
+        bug
+        for bug, fate in told.items()
+        if not re.match(r"`tests/|the time limit|exit code|the collection|survives: \w", fate)
+        or "NO REASON" in fate
+    ]
+    assert unexplained == []
+
+
+def test_what_changes_nothing_is_explained_and_still_among_them() -> None:
+    names = {mutant.name for mutant in all_mutants()}
+    assert [name for name in HARMLESS if name not in names] == []
+    assert [why for why in HARMLESS.values() if len(why) < 20] == []
