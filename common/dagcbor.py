@@ -168,6 +168,9 @@ class _Reader:
             return self._link(argument, at)
         if depth >= MAX_DEPTH:
             raise MalformedCbor(f"nested deeper than {MAX_DEPTH} at {at}")
+        if (argument if major == 4 else 2 * argument) > len(raw) - self.at:
+            # Else a few bytes that claim to go on could not be told from a long record.
+            raise MalformedCbor(f"ends within the items of {at}")
         if argument > self.left:
             raise TooManyItems(f"more than {self.limit} items at {at}")
         if major == 4:

@@ -129,9 +129,18 @@ def test_all_records_of_a_commit_share_one_budget_of_slow_looks() -> None:
     assert reason_of(*some, b"\x80") is DropReason.RECORD_MALFORMED
 
 
+@pytest.mark.parametrize(
+    "head", ["b9ffff", "b97fff", "ba7fffffff", "a1616199ffff", "a161619a7fffffff"]
+)
+def test_a_count_of_items_that_are_not_there_spends_no_budget(head: str) -> None:
+    short = bytes.fromhex(head)
+    assert reason_of(short) is DropReason.RECORD_MALFORMED
+    assert reason_of(short + b"\xf6" * 9) is DropReason.RECORD_MALFORMED
+
+
 def test_a_bulk_of_long_structured_records_passes() -> None:
     facet = {"index": {"byteStart": 4, "byteEnd": 9}, "features": [{"$type": "a.b.c#tag"}]}
-    some = [block_of({"text": "x" * 300, "n": n, "facets": [facet] * 90}) for n in range(200)]
+    some = [block_of({"text": "x" * 300, "n": n, "facets": [facet] * 120}) for n in range(200)]
     assert 1_200_000 < sum(map(len, some)) < 1_900_000
     assert reason_of(*some) is None
 
