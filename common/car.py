@@ -47,7 +47,10 @@ class _Truncated(ValueError):
 
 
 def walk(car: bytes) -> Car | BadCar:
-    """Read a whole CAR and check every block against its CID."""
+    """Read a whole CAR and check every block against its CID.
+
+    In whatever order they come, and however often (S-MST-13, S-VAL-19).
+    """
     try:
         root, at = _header(car)
     except (_Truncated, MalformedCbor) as error:
@@ -82,6 +85,7 @@ def walk(car: bytes) -> Car | BadCar:
         at = end
     if at < end_of_car:
         return BadCar(DropReason.CAR_TOO_MANY_BLOCKS, f"more than {MAX_BLOCKS}")
+    # S-MST-12.
     named = [DAG_CBOR_PREFIX + sha256(data).digest() for data in datas]
     if named != cids:
         for i, cid in enumerate(cids):
@@ -91,7 +95,7 @@ def walk(car: bytes) -> Car | BadCar:
 
 
 def _header(car: bytes) -> tuple[bytes | None, int]:
-    """Read the header → the first root, None when there is none; and where the blocks begin.
+    """Read the header (S-MST-11) → the first root, None if there is none; and where the blocks begin.
 
     Raises:
         _Truncated, MalformedCbor: there is no header.

@@ -20,6 +20,7 @@ from common.verdict import DropReason
 VERSION: Final = 3
 """The only version of the repository format in use."""
 SIGNATURE_BYTES: Final = 64
+"""Source: S-CRY-03."""
 _DATA_HEAD: Final = b"ddata\xd8\x2a\x58\x25\x00\x01\x71\x12\x20"
 _TAIL: Final = b"dprev\xf6gversion\x03"
 _REV_HEAD: Final = b"crev\x6d"
@@ -71,6 +72,7 @@ def open_commit(block: bytes, did: str, rev: str) -> SignedCommit | BadCommit:
             rest[:SIGNATURE_BYTES],
             sha256(unsigned).digest(),
         )
+    # S-MST-01: unknown fields are let be, and a `prev` may be a link.
     try:
         return _open_slowly(block, did, rev)
     except MalformedCbor as error:
@@ -103,6 +105,7 @@ def _open_slowly(block: bytes, did: str, rev: str) -> SignedCommit | BadCommit:
         return BadCommit(DropReason.COMMIT_MISMATCH, f"signed for {fields['did']}"[:200])
     if fields["rev"] != rev:
         return BadCommit(DropReason.COMMIT_MISMATCH, f"signed rev {fields['rev']}", fields["rev"])
+    # S-CRY-02.
     cut = spans["sig"]
     unsigned = map_head(len(fields) - 1) + block[body : cut.key] + block[cut.end :]
     return SignedCommit(did, rev, fields["data"], bytes(sig), sha256(unsigned).digest())

@@ -71,7 +71,10 @@ class Clock:
         self.distance_s = distance_s
 
     def bears(self, host: int, now_s: float, grace_s: float) -> bool:
-        """A rev of this host lies in the future → whether it may wait until it does not."""
+        """A rev of this host lies in the future → whether it may wait until it does not.
+
+        Source: S-VAL-10, where the fault is its host's.
+        """
         if now_s - self._right.get(host, float("-inf")) <= WINDOW_S:
             return False
         first_s, last_s = self._ahead.get(host, (now_s, float("-inf")))

@@ -126,6 +126,7 @@ def document_url(did: str, plc_url: str, *, allow_insecure: bool) -> str | Broke
     if not did.startswith(WEB_METHOD):
         return Broken("neither did:plc nor did:web")
     name, _percent, port = did[len(WEB_METHOD) :].lower().partition("%3a")
+    # S-MST-02.
     if did[len(WEB_METHOD) :].partition("%")[0] != name:
         return Broken("the host of a did:web is in lower case")
     if port:

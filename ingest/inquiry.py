@@ -93,7 +93,7 @@ class Inquiries:
         return told if received_s <= told.asked_s + (0 if told.active else self._again_s) else None
 
     def ask(self, did: str, host: int) -> None:
-        """Ask, unless that is being done."""
+        """Ask, unless that is being done. Source: S-ACC-18."""
         if (did, host) not in self._open:
             self._open.add((did, host))
             self._ask(did, host)

@@ -64,7 +64,7 @@ def undo(
     """Take the operations back → the CID of the root before, or what is wrong.
 
     A finding about the tree itself goes before one about an operation, and that before what is
-    only not there: a host may be waived the last, never the others.
+    only not there: a host may be waived the last, never the others. Source: S-VAL-06.
 
     Args:
         blocks: by CID, their hashes checked. The tree's nodes are taken out of it.
@@ -98,6 +98,7 @@ def undo(
             return mismatch
         if any(op.prev is None for op in ops if op.action != "create"):
             return BadTree(DropReason.OP_PREV_MISSING, "an update or delete tells no prev")
+        # S-MST-14: what stands beside a change has to be there as well.
         return BadTree(DropReason.NODE_MISSING, str(error))
 
 
@@ -105,7 +106,7 @@ def load_tree(blocks: dict[bytes, bytes], data: bytes, nodes: dict[bytes, Node])
     """Load the root and everything below it that came, each block once; all of it checked.
 
     Two links to one subtree are refused even where it did not come: no key can be in both. So
-    nothing is met twice, and there are no cycles.
+    nothing is met twice, and there are no cycles. Source: S-VAL-08, S-MST-07.
     """
     raw = blocks.pop(data, None)
     if raw is None:
@@ -157,6 +158,7 @@ def _undone(nodes: Nodes, root: Link, op: Op, key: bytes, depth: int) -> Change:
         assert cid is not None
         return removed(nodes, root, key, depth, cid)
     if prev is None:
+        # S-COM-15.
         raise Missing("prev")
     if not is_record_cid(prev):
         raise Mismatch(f"prev of {op.path} is no record's CID")

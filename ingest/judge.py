@@ -144,6 +144,7 @@ def judge(
             continue
         if checked is not None:
             checked.ended(kind, at, Result.DROPPED if type(verdict) is Drop else Result.ASKED)
+        # S-VAL-21. What is only discontinuous has passed its step with a mark (S-DSY-01).
         return verdict
     if checked is not None:
         checked.passed(kind)

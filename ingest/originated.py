@@ -18,7 +18,7 @@ from common.frame import ACCOUNT_HEADER
 
 
 def account_event(did: str, *, active: bool, status: str | None, wall_s: float) -> Event:
-    """The message that an account's status is this now.
+    """The message that an account's status is this now. Source: S-ACC-09.
 
     Args: status: None leaves it out. wall_s: now, Unix seconds.
     """

@@ -73,6 +73,7 @@ class EventRates:
 
     One for each account and host, so that nobody can use up what is another's; and one for each
     host, so that a host gains nothing by naming many accounts.
+    Source: S-SYN-10, S-IDE-09, S-ACC-19.
     """
 
     __slots__ = ("_accounts", "_hosts")

@@ -28,7 +28,7 @@ from common.verdict import DropReason
 from ingest.node import BadTree
 
 MAX_RECORD_BYTES: Final = 1_000_000
-"""Source: the sync spec, "#commit"; decimal, as every megabyte of it."""
+"""Source: the sync spec, "#commit"; decimal, as every megabyte of it; S-COM-08."""
 PLAIN_BYTES: Final = 262_144
 """Bytes of a commit's records that go to the library: 12 ms at the worst. [own]"""
 
@@ -41,7 +41,7 @@ _long_negative: Final = re.compile(rb"\x3b[\x80-\xff]").search
 def check_records(blocks: Mapping[bytes, bytes], ops: Sequence[Op]) -> BadTree | None:
     """What is wrong with the records that `ops` create or update; None when nothing is.
 
-    To be asked before ingest.inversion takes the nodes out of `blocks`: a record may look like one.
+    What they say is not looked at (S-VAL-14). To be asked before ingest.inversion takes the nodes out of `blocks`: a record may look like one.
     """
     left, plain_left = MAX_ITEMS, PLAIN_BYTES
     for op in ops:
@@ -49,6 +49,7 @@ def check_records(blocks: Mapping[bytes, bytes], ops: Sequence[Op]) -> BadTree |
             continue
         record = blocks.get(op.cid)
         if record is None:
+            # S-VAL-12.
             return BadTree(DropReason.RECORD_MISSING, op.path)
         if len(record) > MAX_RECORD_BYTES:
             return BadTree(DropReason.RECORD_TOO_LARGE, f"{len(record)} bytes at {op.path}")

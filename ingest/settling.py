@@ -106,6 +106,7 @@ class Settling:
             need = Need.NEWER if event.kind is Kind.IDENTITY else Need.FIRST
             return self._look_up(pending, now_s, need)
         fresh = account.asked_s >= pending.received_s
+        # S-IDE-03.
         if event.kind is Kind.IDENTITY and not fresh:
             return self._look_up(pending, now_s, Need.NEWER)
         clock = self._clock

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_ds
 from cryptography.hazmat.primitives.hashes import SHA256
 
 SIGNATURE_BYTES: Final = 64
+"""Source: S-CRY-03."""
 P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 K256_CODEC: Final = b"\xe7\x01"
 P256_CODEC: Final = b"\x80\x24"
@@ -40,13 +41,16 @@ class KeyInvalid(ValueError):
 
 
 class Key(Protocol):
-    """A parsed public key."""
+    """A parsed public key, of either curve (S-CRY-01)."""
 
     curve: str
     point: bytes
 
     def verify(self, digest: bytes, sig: bytes) -> bool:
-        """Whether `sig` (64 bytes, low-S) over the SHA-256 `digest` was made with this key."""
+        """Whether `sig` (64 bytes, low-S) over the SHA-256 `digest` was made with this key.
+
+        Asked of a library, and nothing is compared with a signature of before. Source: S-CRY-07.
+        """
 
 
 class K256Key:
@@ -67,7 +71,7 @@ class K256Key:
             raise KeyInvalid("not a point of K-256")
 
     def verify(self, digest: bytes, sig: bytes) -> bool:
-        """See Key. libsecp256k1 itself refuses high-S, zero, and what is beyond the order."""
+        """See Key. libsecp256k1 itself refuses high-S (S-CRY-04), zero, and what is beyond the order."""
         return (
             len(sig) == SIGNATURE_BYTES
             and len(digest) == 32
@@ -99,6 +103,7 @@ class P256Key:
         if len(sig) != SIGNATURE_BYTES or len(digest) != 32:
             return False
         r, s = int.from_bytes(sig[:32], "big"), int.from_bytes(sig[32:], "big")
+        # S-CRY-04.
         if not 1 <= r < P256_ORDER or not 1 <= s <= P256_ORDER // 2:
             return False
         try:
@@ -122,7 +127,7 @@ def key_of(curve: str, point: bytes) -> Key:
 
 
 def parse_multikey(text: str) -> Key:
-    """A key as `publicKeyMultibase` of a Multikey, or as the body of a did:key, gives it.
+    """A key as `publicKeyMultibase` of a Multikey, or as the body of a did:key, gives it: S-CRY-05.
 
     Raises:
         KeyInvalid: see there.
@@ -138,7 +143,7 @@ def parse_multikey(text: str) -> Key:
 
 
 def parse_legacy_key(text: str, curve: str) -> Key:
-    """A key as the verification methods of 2019 give it: the point itself, uncompressed.
+    """A key as the verification methods of 2019 give it: the point itself, uncompressed. S-CRY-06.
 
     Raises:
         KeyInvalid: see there.

@@ -242,6 +242,7 @@ def hashed(nodes: Nodes, root: Link, made: list[Node]) -> bytes:
 def fits(node: Node, level: int, low: bytes, high: bytes) -> bool:
     """Whether a sound node may stand below another, at this level and between these keys.
 
+    Two links in a row cannot be written down, so there is nothing to see of them (S-MST-08).
     Source: S-MST-07, S-MST-10.
     """
     keys = node.keys

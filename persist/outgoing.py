@@ -47,7 +47,8 @@ def websocket_head(length: int) -> bytes:
 def outgoing_head(frame: bytes, seq_start: int, seq_end: int, seq: int) -> tuple[bytes, int]:
     """What replaces the first `seq_end` bytes of a host's message, and how long the whole gets.
 
-    The rest of the message follows as it came; it is most of it, and is not copied here.
+    The rest of the message follows as it came (S-VAL-22, S-IDE-05); it is most of it, and is not
+    copied here.
 
     Args:
         frame: as it came. seq_start, seq_end: where its CBOR integer `seq` stands.

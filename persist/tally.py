@@ -33,7 +33,7 @@ class Tallies:
         self._hosts: dict[int, tuple[int, int]] = {}
 
     def add(self, host: int, marks: int) -> None:
-        """An event with these marks was given a seq."""
+        """An event with these marks was given a seq. Source: S-DSY-04."""
         if marks & COUNTED:
             discontinuous, waived = self._hosts.get(host, (0, 0))
             self._hosts[host] = (
