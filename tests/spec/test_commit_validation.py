@@ -444,6 +444,16 @@ def test_s_val_18_a_node_of_unlikely_many_entries_is_dropped() -> None:
         assert (fate in STRUCTURE) if dropped else fate is None
 
 
+def test_s_val_18_no_node_before_had_unlikely_many_entries_either() -> None:
+    *rest, gone = keys_at(0, MAX_ENTRIES + 1)
+    value = cid_of(encode(note()))
+    root = mst.Node(0, rest, [value] * len(rest), [None] * (len(rest) + 1))
+    op = {"action": "delete", "path": gone.decode(), "cid": None, "prev": link(value)}
+    scene = Scene()
+    fate = scene.fate(scene.of_tree(root, cid_of(b"?"), [op]), state=NEVER_SEEN)
+    assert fate in STRUCTURE
+
+
 @pytest.mark.parametrize(("more", "passes"), [(0, True), (1, False)])
 def test_s_val_18_a_tree_with_more_entries_than_any_commit_needs_is_dropped(
     more: int, passes: bool
