@@ -445,13 +445,24 @@ def test_s_val_18_a_node_of_unlikely_many_entries_is_dropped() -> None:
 
 
 def test_s_val_18_no_node_before_had_unlikely_many_entries_either() -> None:
-    *rest, gone = keys_at(0, MAX_ENTRIES + 1)
+    """Creations that stand between full nodes: without them, those would have been one."""
     value = cid_of(encode(note()))
-    root = mst.Node(0, rest, [value] * len(rest), [None] * (len(rest) + 1))
-    op = {"action": "delete", "path": gone.decode(), "cid": None, "prev": link(value)}
-    scene = Scene()
-    fate = scene.fate(scene.of_tree(root, cid_of(b"?"), [op]), state=NEVER_SEEN)
-    assert fate in STRUCTURE
+    first, second = keys_at(1, 300)[99::200]
+    low = keys_at(0, 2000)
+    spans = (
+        [key for key in low if key < first],
+        [key for key in low if first < key < second],
+        [key for key in low if key > second],
+    )
+    leaves = [
+        mst.Node(0, keys[:MAX_ENTRIES], [value] * MAX_ENTRIES, [None] * (MAX_ENTRIES + 1))
+        for keys in spans
+    ]
+    assert all(len(leaf.keys) == MAX_ENTRIES for leaf in leaves)
+    root = mst.Node(1, [first, second], [value] * 2, leaves)
+    ops = [create_op(first, note()), create_op(second, note())]
+    event = Scene().of_tree(root, cid_of(b"?"), ops, records=[encode(note())])
+    assert Scene().fate(event, state=NEVER_SEEN) in STRUCTURE
 
 
 @pytest.mark.parametrize(("more", "passes"), [(0, True), (1, False)])
