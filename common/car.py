@@ -16,10 +16,10 @@ from common.cid import CID_LENGTH, DAG_CBOR_PREFIX, RAW_PREFIX
 from common.dagcbor import SMALL_ITEMS, MalformedCbor, decode
 from common.verdict import DropReason
 
-MAX_BLOCKS: Final = 4096
+MAX_BLOCKS: Final = 3072
 """Blocks in one CAR. 200 operations on a repository of 300,000 records take about 1,000, and 200
-more for every four times the records; so this is twice what ten million records would need. Without
-a limit, two megabytes of empty blocks cost more than the dearest honest commit. [own]"""
+more for every four times the records, 2,000 with ten million and the records themselves; so this is
+half as much again. Without a limit, two megabytes of tiny blocks cost more than any honest commit. [own]"""
 
 _PLAIN_HEAD: Final = b"\x3a\xa2eroots\x81\xd8\x2a\x58\x25\x00"
 _PLAIN_TAIL: Final = b"gversion\x01"

@@ -169,7 +169,7 @@ def created(values: Values, keys: list[bytes]) -> bytes:
 
 
 def as_many_nodes_as_there_may_be() -> bytes:
-    return created(values := narrow(11_800), every(values, 200))
+    return created(values := narrow(11_400), every(values, 200))
 
 
 def as_many_entries_as_there_may_be() -> bytes:
@@ -238,7 +238,7 @@ def two_hundred_tall_keys_deleted() -> bytes:
 
 def thousands_of_tiny_blocks() -> bytes:
     values = narrow(500)
-    tiny = [encode(number) for number in range(3_800)]
+    tiny = [encode(number) for number in range(2_900)]
     return message(
         without(values, keys := every(values, 100)),
         values | dict.fromkeys(keys, cid_of(RECORD)),
@@ -249,7 +249,7 @@ def thousands_of_tiny_blocks() -> bytes:
 def nodes_of_one_entry() -> bytes:
     """As many small nodes as blocks are borne, each on its own branch."""
     values: Values = {}
-    wanted = ([0, 1] * 14 + [0, 2]) * 255
+    wanted = ([0, 1] * 14 + [0, 2]) * 190
     for i, key in enumerate(short_keys(len(_ALPHABET) ** 3)):
         if len(values) < len(wanted) and mst.depth_of(key) == wanted[len(values)]:
             values[key] = value(i)

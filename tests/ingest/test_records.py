@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.dagcbor import MAX_DEPTH, MAX_ITEMS, ByteString, MalformedCbor, decode, decode_map
+from common.dagcbor import MAX_DEPTH, ByteString, MalformedCbor, decode, decode_map
 from common.event import Op
 from common.verdict import DropReason
 from ingest import records
-from ingest.records import MAX_RECORD_BYTES, check_records
+from ingest.records import MAX_RECORD_BYTES, SLOW_ITEMS, check_records
 from tests.ingest.tree_model import block_of, cid_of, link
 
 CID = cid_of(b"")
@@ -121,8 +121,8 @@ def test_many_bytes_of_few_items_pass_in_one_commit() -> None:
 
 
 def test_all_records_of_a_commit_share_one_budget_of_slow_looks() -> None:
-    some = [block_of({"list": [[]] * (MAX_ITEMS // 4), "n": n}) for n in range(5)]
-    late = block_of({"list": [[0.5]] * (MAX_ITEMS // 4)})
+    some = [block_of({"list": [[]] * (SLOW_ITEMS // 4), "n": n}) for n in range(5)]
+    late = block_of({"list": [[0.5]] * (SLOW_ITEMS // 4)})
     assert reason_of(*some[:2], late) is DropReason.RECORD_MALFORMED
     # When it is spent, nothing is refused unread, but for what is no map at all.
     assert reason_of(*some, late) is None
