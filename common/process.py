@@ -50,6 +50,8 @@ each of them, without bound: after an hour of a full disk it would come back a m
 """
 SAY_AGAIN_S: Final = 10.0
 """How often a process repeats what it is waiting for, in seconds."""
+COLLECTOR_THRESHOLDS: Final = (50_000, 20, 100)
+"""Nothing per event makes cycles, so the collector only has to come by now and then."""
 _BEGAN_S: Final = time.monotonic()
 _LOOK_AGAIN_S: Final = 0.1
 _PR_SET_PDEATHSIG: Final = 1
@@ -94,8 +96,7 @@ class _Base:
         """Call once when everything long-lived exists: the collector then leaves it alone."""
         gc.collect()
         gc.freeze()
-        # Nothing per event makes cycles, so the collector only has to come by now and then.
-        gc.set_threshold(50_000, 20, 100)
+        gc.set_threshold(*COLLECTOR_THRESHOLDS)
         self.telemetry.tell(ready_s=time.time())
         self.log.info("ready")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 import time
 from collections import Counter
@@ -168,19 +169,26 @@ async def until(
 
 
 class LagMeter:
-    """How long the loop was away at worst, in seconds, while this was open."""
+    """How long the loop was away at worst, in seconds, while this was open.
+
+    What thousands of tests before have left is taken from the collector meanwhile, as a process of the
+    relay does with what it has at its start: to walk through it took 0.4 s, and was measured here.
+    """
 
     def __init__(self) -> None:
         self.worst_s = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        gc.collect()
+        gc.freeze()
         self._task = asyncio.create_task(self._measure())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._task is not None
         self._task.cancel()
+        gc.unfreeze()
 
     async def _measure(self) -> None:
         while True:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from hashlib import sha256
 from typing import Final
 
 import pytest
 
 from common.event import Event, decode
+from common.process import COLLECTOR_THRESHOLDS
 from common.verdict import Drop, DropReason
 from ingest.did_document import Identity
 from ingest.judge import Accept, Source, Verdict, judge
 from ingest.node_memory import NodeMemory
-from ingest.signature import parse_multikey
+from ingest.signature import Key, parse_multikey
 from tests.ingest import burdens
 from tests.ingest.burdens import BURDENS, DID, KEY, STATE
 from tests.ingest.mined import mined_keys
 from tests.ingest.straight import HOST, Straight, worldly
 from tests.simnet import mst
 from tests.simnet.account import Account
+from tests.simnet.keys import Curve, SigningKey
 
 MOST_S: Final = 0.050
 """CPU time from the frame's bytes to the verdict, in seconds."""
+VERIFICATION_S: Final = 40e-6
+"""What a verification on K-256 costs on the machine that the bound is meant for, in seconds."""
 NOW_S: Final = 1_784_000_100.0
 TRIES: Final = 8
 """The quickest counts: other programs on the machine are not what is measured."""
@@ -51,10 +57,45 @@ def judged(raw: bytes, memory: NodeMemory | None = None) -> Verdict:
     )  # fmt: skip
 
 
-def cost_s(raw: bytes, memory: NodeMemory | None) -> float:
+@pytest.fixture(autouse=True)
+def collector_of_a_process() -> Iterator[None]:
+    """The collector as a process of the relay has it, and not with what thousands of tests left."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
+    yield
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+
+
+@cache
+def signed() -> tuple[Key, bytes, bytes]:
+    """A key on K-256, a digest, and the key's signature of it."""
+    key = SigningKey(Curve.K256, "beside the burdens")
+    text = key.verification_method(DID)["publicKeyMultibase"]
+    return parse_multikey(text), sha256(b"a commit").digest(), key.sign(b"a commit")
+
+
+def verification_s() -> float:
+    """What a verification costs on this machine now, in seconds of CPU."""
+    key, digest, sig = signed()
     begun = time.thread_time()
-    judged(raw, memory)
-    return time.thread_time() - begun
+    for _ in range(20):
+        assert key.verify(digest, sig)
+    return (time.thread_time() - begun) / 20
+
+
+def cost_s(raw: bytes, memory: NodeMemory | None = None) -> float:
+    """What judging costs, in seconds of CPU; on a slower machine than the bound is meant for, of its
+    own: both were measured side by side, and the quickest tries of each count."""
+    costs, verifications = [], []
+    for _ in range(TRIES):
+        verifications.append(verification_s())
+        begun = time.thread_time()
+        judged(raw, memory)
+        costs.append(time.thread_time() - begun)
+    return min(costs) / max(1.0, min(verifications) / VERIFICATION_S)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +108,7 @@ def test_the_dearest_commits_stay_within_their_time(
     verdict = judged(raw)
     assert (verdict.reason if isinstance(verdict, Drop) else None) is reason, verdict
     assert isinstance(verdict, Drop | Accept)
-    assert min(cost_s(raw, None) for _ in range(TRIES)) <= MOST_S
+    assert cost_s(raw) <= MOST_S
 
 
 @pytest.mark.parametrize("burden", BURDENS, ids=lambda of: of.__name__)
@@ -75,7 +116,7 @@ def test_a_memory_of_their_trees_makes_them_no_dearer(burden: Callable[[], bytes
     raw, memory = made(burden), NodeMemory()
     # The first one teaches it the nodes; those after it try them before anything else.
     judged(raw, memory)
-    assert min(cost_s(raw, memory) for _ in range(TRIES)) <= MOST_S
+    assert cost_s(raw, memory) <= MOST_S
 
 
 def test_the_burdens_are_what_they_are_called() -> None:
