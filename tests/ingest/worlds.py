@@ -405,9 +405,13 @@ class World:
         )
 
 
+LEFT_BEHIND: Final = 200
+"""Worlds visited until those that were left are collected: each is full of cycles."""
+
+
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """What is looked at here has no cycles to collect, and there is more and more of it."""
+    """`explore` collects by itself, and looks only at what is new: all the rest is there to stay."""
     gc.disable()
     try:
         yield
@@ -427,11 +431,14 @@ def explore(story: Story, check: Callable[[World], None], most: int) -> tuple[in
     with pytest.MonkeyPatch.context() as patch, _no_collector():
         patch.setattr(pipeline_module, "decode", decode_once)
         first = World(story)
-        ends = 0
+        ends = visited = 0
         came_from: dict[tuple[Any, ...], tuple[tuple[Any, ...], Step] | None] = {first.look(): None}
         to_visit = [(first.look(), list(first.steps()), frozen(first))]
         while to_visit:
             look, steps, frost = to_visit.pop()
+            visited += 1
+            if visited % LEFT_BEHIND == 0:
+                gc.collect(0)
             step: Step | None = None
             try:
                 if not steps:
