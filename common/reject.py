@@ -7,9 +7,9 @@ Shapes and words; who writes and who reads has statements of its own.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, Final, LiteralString, NamedTuple
 
+from common.syntax import datetime_text
 from common.verdict import RULES, DropReason
 
 
@@ -68,15 +68,9 @@ def rules_of(reason: str) -> list[str]:
         return []
 
 
-def time_text(at_s: float) -> str:
-    """Unix seconds → a time as the network writes it, in milliseconds."""
-    text = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
-
-
 def as_value(row: RejectRow) -> dict[str, Any]:
     """One row as everybody may read it; what is not known is left out."""
-    value: dict[str, Any] = {"id": str(row.number), "at": time_text(row.at_s)}
+    value: dict[str, Any] = {"id": str(row.number), "at": datetime_text(row.at_s)}
     told = {"host": row.hostname, "did": row.did, "kind": row.kind, "seq": row.seq, "rev": row.rev}
     value |= {name: given for name, given in told.items() if given is not None}
     value["reason"] = row.reason

@@ -10,6 +10,7 @@ published interop vectors as judge (tests/interop).
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Final, NewType
 
 Did = NewType("Did", str)
@@ -95,6 +96,12 @@ def is_path(value: object) -> bool:
         return False
     collection, _slash, key = value.partition("/")
     return is_nsid(collection) and is_record_key(key)
+
+
+def datetime_text(at_s: float) -> str:
+    """Unix seconds → a time as the network writes it, in milliseconds."""
+    text = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 def is_datetime(value: object) -> bool:

@@ -8,13 +8,13 @@ Source: S-ACC-09, S-ACC-16, S-ACC-18; com.atproto.sync.subscribeRepos#account.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import cbor2
 
 from common.event import Event, decode
 from common.frame import ACCOUNT_HEADER
+from common.syntax import datetime_text
 
 
 def account_event(did: str, *, active: bool, status: str | None, wall_s: float) -> Event:
@@ -22,9 +22,8 @@ def account_event(did: str, *, active: bool, status: str | None, wall_s: float) 
 
     Args: status: None leaves it out. wall_s: now, Unix seconds.
     """
-    time = datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds")
     fields: dict[str, Any] = {
-        "seq": 1, "did": did, "time": time.replace("+00:00", "Z"), "active": active,
+        "seq": 1, "did": did, "time": datetime_text(wall_s), "active": active,
     }  # fmt: skip
     if status is not None:
         fields["status"] = status

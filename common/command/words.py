@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from common.reject import RejectRow, rules_of, time_text
+from common.reject import RejectRow, rules_of
+from common.syntax import datetime_text
 from common.verdict import Level
 
 
@@ -69,7 +70,7 @@ def rejects_text(rows: Sequence[RejectRow]) -> str:
             claims.append(f"rev {row.rev}")
         claims += [row.did or "no DID", f"{row.size:,} bytes"]
         lines += [
-            f"{time_text(row.at_s)}  {row.reason} ({rules})  from {row.hostname or 'a host of old'}",
+            f"{datetime_text(row.at_s)}  {row.reason} ({rules})  from {row.hostname or 'a host of old'}",
             f"    {visible(' · '.join(claims))}",
         ]
         if row.detail:
@@ -90,7 +91,7 @@ def hosts_text(hosts: Sequence[Host]) -> str:
                 host.hostname,
                 status,
                 host.level,
-                time_text(host.level_since_s),
+                datetime_text(host.level_since_s),
                 f"{host.discontinuous:,}",
                 f"{host.waived:,}",
                 visible(host.last_error or ""),
@@ -106,10 +107,10 @@ def host_value(host: Host) -> dict[str, Any]:
         "wanted": host.wanted,
         "observed": host.observed,
         "level": host.level,
-        "level_since": time_text(host.level_since_s),
+        "level_since": datetime_text(host.level_since_s),
         "discontinuous": host.discontinuous,
         "waived": host.waived,
-        "waived_at": time_text(host.waived_s) if host.waived_s is not None else None,
+        "waived_at": datetime_text(host.waived_s) if host.waived_s is not None else None,
         "checked": host.checked,
         "last_error": host.last_error,
     }
@@ -117,12 +118,12 @@ def host_value(host: Host) -> dict[str, Any]:
 
 def level_text(host: Host, clean_s: float) -> str:
     """How a host is judged, and what that means for it."""
-    since = f"{host.hostname} is judged at {host.level} since {time_text(host.level_since_s)}"
+    since = f"{host.hostname} is judged at {host.level} since {datetime_text(host.level_since_s)}"
     if host.level != Level.OBSERVE:
         return f"{since}: what fails a check is dropped"
     waived = "nothing was waived since"
     if host.waived_s is not None:
-        waived = f"something was last waived at {time_text(host.waived_s)}"
+        waived = f"something was last waived at {datetime_text(host.waived_s)}"
     return (
         f"{since}: what fails only the inversion passes, marked\n"
         f"{waived}; {host.checked:,} commits have passed every check since then\n"
@@ -135,5 +136,5 @@ def changed_text(host: Host, before: Host) -> str:
     """What `standpipe level` has done."""
     if host.level == before.level:
         return f"{host.hostname} is at {host.level} already; nothing was changed"
-    since = time_text(before.level_since_s)
+    since = datetime_text(before.level_since_s)
     return f"{host.hostname} was at {before.level} since {since}, and is at {host.level} now"

@@ -14,7 +14,8 @@ import pytest
 from broadcast.rejects import parse_admin, parse_public, rejects_answer
 from broadcast.store import rejects_query
 from broadcast.xrpc import Query, XrpcError
-from common.reject import RejectRow, rules_of, time_text
+from common.reject import RejectRow, rules_of
+from common.syntax import datetime_text
 from common.verdict import RULES, DropReason
 from tests.broadcast.fakes import FakeLog, Member, member_of
 from tests.broadcast.raw import Raw, Response
@@ -68,7 +69,7 @@ def test_a_page_says_where_the_next_one_begins() -> None:
 
 def test_every_reason_has_a_rule() -> None:
     assert [reason for reason in DropReason if not rules_of(reason)] == []
-    assert time_text(0.0) == "1970-01-01T00:00:00.000Z"
+    assert datetime_text(0.0) == "1970-01-01T00:00:00.000Z"
 
 
 @pytest.mark.parametrize(
