@@ -17,7 +17,7 @@ from common.envelope import NEVER_SEEN, AccountState, Mark
 from common.event import Event
 from common.verdict import Drop, DropReason, Level
 from ingest.did_document import Broken, NotFound
-from ingest.judge import Accept, Known, NeedFreshIdentity, NeedStatus, Source, judge
+from ingest.judge import Accept, Known, NeedFreshIdentity, NeedStatus, Source, Verdict, judge
 from tests.common.commits import EMPTY, KEY, NODE, REV, SINCE, cid, commit_block, link
 from tests.ingest.events_by_hand import HOST, IDENTITY, NOW_S, OTHER, TOO_NEW, commit
 
@@ -67,19 +67,40 @@ ALL: Final = [
 ]
 
 
+def conclusively(*, fresh: bool) -> str:
+    """What becomes of an event that its document speaks against."""
+    return "drop" if fresh else "look up"
+
+
+def of_document(document: str, *, fresh: bool) -> tuple[object, ...] | None:
+    """What is said of the document alone, of whatever kind the event is; None: nothing."""
+    reasons = {
+        "is broken": DropReason.IDENTITY_BROKEN,
+        "is not there": DropReason.IDENTITY_NOT_FOUND,
+        "names another": DropReason.HOST_NOT_AUTHORITATIVE,
+    }
+    return (conclusively(fresh=fresh), reasons[document]) if document in reasons else None
+
+
+def in_words(verdict: Verdict) -> tuple[object, ...]:
+    if isinstance(verdict, Drop):
+        return ("drop", verdict.reason)
+    if isinstance(verdict, NeedFreshIdentity):
+        return ("look up", verdict.otherwise)
+    if isinstance(verdict, NeedStatus):
+        return ("ask",)
+    return ("pass",)
+
+
 def expected(facts: Facts) -> tuple[object, ...]:
     """What the specification says of these facts, in its order."""
     if facts.seen and facts.rev in ("equal", "older"):
         return ("drop", DropReason.REV_NOT_NEWER)
     if facts.rev == "future":
         return ("drop", DropReason.REV_IN_FUTURE)
-    conclusively = "drop" if facts.fresh else "look up"
-    if facts.document == "is broken":
-        return (conclusively, DropReason.IDENTITY_BROKEN)
-    if facts.document == "is not there":
-        return (conclusively, DropReason.IDENTITY_NOT_FOUND)
-    if facts.document == "names another":
-        return (conclusively, DropReason.HOST_NOT_AUTHORITATIVE)
+    refused = of_document(facts.document, fresh=facts.fresh)
+    if refused is not None:
+        return refused
     if facts.last == "another" and not facts.fresh:
         return ("look up", DropReason.HOST_NOT_AUTHORITATIVE)
     if not facts.active:
@@ -87,7 +108,7 @@ def expected(facts: Facts) -> tuple[object, ...]:
     if not facts.right_signed_rev:
         return ("drop", DropReason.COMMIT_MISMATCH)
     if not facts.right_key:
-        return (conclusively, DropReason.SIGNATURE_INVALID)
+        return (conclusively(fresh=facts.fresh), DropReason.SIGNATURE_INVALID)
     is_first = not facts.seen and facts.since == "null"
     fault = None
     if facts.prev_data == "missing" and not is_first:
@@ -157,13 +178,8 @@ def found_of(facts: Facts) -> tuple[object, ...]:
         fresh=facts.fresh,
         asked=facts.asked,
     )
-    if isinstance(verdict, Drop):
-        return ("drop", verdict.reason)
-    if isinstance(verdict, NeedFreshIdentity):
-        return ("look up", verdict.otherwise)
-    if isinstance(verdict, NeedStatus):
-        return ("ask",)
-    assert isinstance(verdict, Accept)
+    if not isinstance(verdict, Accept):
+        return in_words(verdict)
     after = verdict.after
     assert (after.rev, after.data, after.commit) == (event.rev, cid(NODE), event.commit)
     assert (after.active, after.status, after.host) == (True, None, HOST.host)

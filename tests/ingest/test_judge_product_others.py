@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from functools import cache
-from itertools import product
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from common.envelope import NEVER_SEEN, AccountState, Mark
 from common.event import Event
 from common.verdict import Drop, DropReason, Level
-from ingest.did_document import Broken, NotFound
-from ingest.judge import Accept, Known, NeedFreshIdentity, NeedStatus, Source, Verdict, judge
+from ingest.judge import Accept, Source, judge
 from tests.common.commits import EMPTY, KEY, NODE, REV, SINCE, cid, commit_block
 from tests.ingest.events_by_hand import (
     HOST,
-    IDENTITY,
     NOW_S,
     OTHER,
     TOO_NEW,
@@ -24,30 +20,17 @@ from tests.ingest.events_by_hand import (
     identity,
     sync,
 )
+from tests.ingest.test_judge_product import (
+    DOCUMENTS,
+    combinations,
+    conclusively,
+    in_words,
+    of_document,
+)
 
-DOCUMENTS: Final[dict[str, Known]] = {
-    "names it": IDENTITY,
-    "names another": IDENTITY._replace(host="other.example.com"),
-    "is broken": Broken("x"),
-    "is not there": NotFound("x"),
-}
 REVS: Final = {"newer": REV, "equal": SINCE, "older": "3mptb22222222", "future": TOO_NEW}
 HOSTS: Final = {"itself": HOST.host, "another": 9, "nobody": 0}
 BOTH: Final = (True, False)
-
-
-def combinations(*choices: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    yield from product(*choices)
-
-
-def in_words(verdict: Verdict) -> tuple[object, ...]:
-    if isinstance(verdict, Drop):
-        return ("drop", verdict.reason)
-    if isinstance(verdict, NeedFreshIdentity):
-        return ("look up", verdict.otherwise)
-    if isinstance(verdict, NeedStatus):
-        return ("ask",)
-    return ("pass",)
 
 
 class SyncFacts(NamedTuple):
@@ -79,13 +62,9 @@ def expected_of_sync(facts: SyncFacts) -> tuple[object, ...]:
         return ("drop", DropReason.REV_NOT_NEWER)
     if facts.rev == "future":
         return ("drop", DropReason.REV_IN_FUTURE)
-    conclusively = "drop" if facts.fresh else "look up"
-    if facts.document == "is broken":
-        return (conclusively, DropReason.IDENTITY_BROKEN)
-    if facts.document == "is not there":
-        return (conclusively, DropReason.IDENTITY_NOT_FOUND)
-    if facts.document == "names another":
-        return (conclusively, DropReason.HOST_NOT_AUTHORITATIVE)
+    refused = of_document(facts.document, fresh=facts.fresh)
+    if refused is not None:
+        return refused
     if facts.last == "another" and not facts.fresh:
         return ("look up", DropReason.HOST_NOT_AUTHORITATIVE)
     if not facts.active:
@@ -95,7 +74,7 @@ def expected_of_sync(facts: SyncFacts) -> tuple[object, ...]:
     if facts.rev == "equal" and not facts.same:
         return ("drop", DropReason.REV_NOT_NEWER)
     if not facts.right_key:
-        return (conclusively, DropReason.SIGNATURE_INVALID)
+        return (conclusively(fresh=facts.fresh), DropReason.SIGNATURE_INVALID)
     return ("pass",)
 
 
@@ -178,13 +157,9 @@ ACCOUNTS: Final = [
 
 
 def expected_of_account(facts: AccountFacts) -> tuple[object, ...]:
-    conclusively = "drop" if facts.fresh else "look up"
-    if facts.document == "is broken":
-        return (conclusively, DropReason.IDENTITY_BROKEN)
-    if facts.document == "is not there":
-        return (conclusively, DropReason.IDENTITY_NOT_FOUND)
-    if facts.document == "names another":
-        return (conclusively, DropReason.HOST_NOT_AUTHORITATIVE)
+    refused = of_document(facts.document, fresh=facts.fresh)
+    if refused is not None:
+        return refused
     silences = not facts.says[0]
     if not facts.fresh and (silences or facts.last == "another"):
         return ("look up", DropReason.HOST_NOT_AUTHORITATIVE)
