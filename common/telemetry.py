@@ -188,7 +188,10 @@ def setup_logging(process: str, level: str) -> logging.Logger:
 
 
 class LoopLag:
-    """How long the loop was away from a timer: the worst of the last one to two windows."""
+    """How long the loop was away from a timer: the worst of the last one to two windows.
+
+    What is told of a hold-up says how much of it the machine took (`starved_s`): the rest is ours.
+    """
 
     def __init__(self) -> None:
         self._gauge = gauge(
@@ -199,24 +202,40 @@ class LoopLag:
         self._window_ends_s = 0.0
         self._log = logging.getLogger("standpipe")
 
-    def note(self, lag_s: float, now_s: float) -> None:
-        """A timer fired `lag_s` late."""
+    def note(self, lag_s: float, now_s: float, starved_s: float = 0.0) -> None:
+        """A timer fired `lag_s` late; for `starved_s` of that the machine ran somebody else."""
         if now_s >= self._window_ends_s:
             self._last_s, self._current_s = self._current_s, 0.0
             self._window_ends_s = now_s + _LOOP_LAG_WINDOW_S
         self._current_s = max(self._current_s, lag_s)
         self._gauge.set(max(self._current_s, self._last_s))
         if lag_s >= LOOP_LAG_ALERT_S:
-            self._log.warning("the event loop was held up", extra={"fields": {"lag_s": lag_s}})
+            fields = {"lag_s": round(lag_s, 3), "starved_s": round(min(starved_s, lag_s), 3)}
+            self._log.warning("the event loop was held up", extra={"fields": fields})
 
     async def watch(self) -> None:
         """Measure until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            before_s = loop.time()
+            before_s, without_s = loop.time(), _without_cpu_s()
             await asyncio.sleep(_LOOP_LAG_PERIOD_S)
             now_s = loop.time()
-            self.note(max(0.0, now_s - before_s - _LOOP_LAG_PERIOD_S), now_s)
+            lag_s = max(0.0, now_s - before_s - _LOOP_LAG_PERIOD_S)
+            self.note(lag_s, now_s, _without_cpu_s() - without_s)
+
+
+def _without_cpu_s() -> float:
+    """How long this thread was ready to run and was not let, by the system or the machine's host.
+
+    Returns: seconds since some start: a queue's time (schedstat's second field) and stolen time
+        (/proc/stat's eighth number of `cpu`, in ticks); 0.0 where the system keeps neither.
+    """
+    try:
+        waited_ns = Path("/proc/thread-self/schedstat").read_text().split()[1]
+        stolen_ticks = Path("/proc/stat").read_text().split(maxsplit=9)[8]
+        return int(waited_ns) / 1e9 + int(stolen_ticks) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 class _GcPauses:

@@ -45,7 +45,12 @@ class Visit:
         self.writer.write(self.accept(*headers))
 
     def say(self, data: bytes) -> None:
-        """Write bytes as they are."""
+        """Write bytes as they are.
+
+        Raises: ConnectionResetError: the client has gone (uvloop would say RuntimeError).
+        """
+        if self.writer.transport.is_closing():
+            raise ConnectionResetError
         self.writer.write(data)
 
     async def until_gone(self) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import os
+import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +135,31 @@ def test_lag_is_told_from_a_quarter_of_a_second(caplog: pytest.LogCaptureFixture
     assert caplog.records == []
     lag.note(0.25, now_s=1)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_hold_up_says_how_much_of_it_the_machine_took(caplog: pytest.LogCaptureFixture) -> None:
+    """Another process on the same core, and a loop that wants to compute for as long."""
+
+    async def story() -> None:
+        watch = asyncio.create_task(LoopLag().watch())
+        await asyncio.sleep(0.06)
+        began_s = time.thread_time()
+        while time.thread_time() - began_s < 0.4:
+            pass
+        await asyncio.sleep(0.1)
+        watch.cancel()
+
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as rival:
+        try:
+            asyncio.run(story())
+        finally:
+            rival.kill()
+            os.sched_setaffinity(0, cores)
+    worst = max((record.fields for record in caplog.records), key=lambda fields: fields["lag_s"])  # type: ignore[attr-defined]
+    assert worst["starved_s"] >= 0.1
+    assert worst["lag_s"] - worst["starved_s"] >= 0.3
 
 
 def test_the_run_file_is_whole_at_any_time_and_gone_afterwards(tmp_path: Path) -> None:
