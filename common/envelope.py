@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import cbor2
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Version of the messages between the stages; both ends refuse another by name."""
 
 
@@ -95,7 +95,7 @@ class Judged(NamedTuple):
 
     position: rises by at least one from event to event of one ingest process and epoch;
         a resent event keeps its position, one judged again gets a new one.
-    shard: the virtual shard of its host. epoch: of the shard's owner.
+    shard: the virtual shard of its host. epoch: of the lease under which its sender owns that.
     host, generation, upstream_seq: what identifies the event at its source.
     seq_start, seq_end: where the CBOR integer `seq` stands in the frame, in bytes.
     base: the state it was judged against. after: the state it leads to, as far as its sender
@@ -121,12 +121,26 @@ class Judged(NamedTuple):
     marks: int = 0
 
 
+class ShardClaim(NamedTuple):
+    """Who reads the hosts of a virtual shard: `epoch` is that of its lease, and rises with each new
+    owner (see common/schema.sql, table `shard`).
+    """
+
+    shard: int
+    epoch: int
+
+
 class HostCursor(NamedTuple):
-    """Everything of `host` up to `seq` is on disk or was dropped with a counted reason."""
+    """Everything of `host` up to `seq` is on disk or was dropped with a counted reason.
+
+    shard, epoch: of the lease under which its sender reads the host, as in `Judged`.
+    """
 
     host: int
     generation: int
     seq: int
+    shard: int = 0
+    epoch: int = 0
 
 
 class HostObservation(NamedTuple):
@@ -149,6 +163,8 @@ class Batch:
     log_epoch: of the last Reply that was heard, 0 before any. Persist takes events only under its
     own: what was sent to its predecessor may have been lost, and nothing may overtake that.
     clock_suspect: many hosts' revs lie in the future, so that our clock is believed wrong.
+    claims: shards that the sender owns and wants to speak for, said before their first event: from the
+    answer on, persist takes nothing from an earlier owner. Said again whenever log_epoch has changed.
     """
 
     member: int
@@ -159,6 +175,7 @@ class Batch:
     observations: list[HostObservation] = field(default_factory=list)
     log_epoch: int = 0
     clock_suspect: bool = False
+    claims: list[ShardClaim] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -171,6 +188,9 @@ class Reply:
     logged: positions that are on disk. duplicate: positions that were already there.
     back: positions to be judged again, each with the newest state of its account.
     refused: the member's epoch has been outlived; the process must end.
+    claimed: of the batch's claims, those that hold from now on.
+    outlived: shards that a later owner has claimed, with its epoch: nothing that came of them under a
+        lower one was taken, and nothing will be; their sender must let go of them.
     """
 
     log_epoch: int
@@ -179,6 +199,8 @@ class Reply:
     duplicate: list[int] = field(default_factory=list)
     back: list[tuple[int, AccountState]] = field(default_factory=list)
     refused: bool = False
+    claimed: list[ShardClaim] = field(default_factory=list)
+    outlived: list[ShardClaim] = field(default_factory=list)
 
 
 class UnknownVersion(ValueError):
@@ -198,6 +220,7 @@ def encode_batch(batch: Batch) -> list[bytes]:
             [len(frame) for frame in batch.frames],
             batch.log_epoch,
             batch.clock_suspect,
+            batch.claims,
         ]
     )
     return [head, b"".join(batch.frames)]
@@ -211,6 +234,7 @@ def decode_batch(parts: list[bytes]) -> Batch:
     """
     (
         _version, member, epoch, events, cursors, observations, lengths, log_epoch, clock_suspect,
+        claims,
     ) = _open(parts[0])  # fmt: skip
     back_to_back = parts[1]
     frames, start = [], 0
@@ -227,6 +251,7 @@ def decode_batch(parts: list[bytes]) -> Batch:
         [HostObservation(*observation) for observation in observations],
         log_epoch,
         clock_suspect,
+        [ShardClaim(*claim) for claim in claims],
     )
 
 
@@ -242,6 +267,8 @@ def encode_reply(reply: Reply) -> list[bytes]:
                 reply.duplicate,
                 reply.back,
                 reply.refused,
+                reply.claimed,
+                reply.outlived,
             ]
         )
     ]
@@ -253,9 +280,19 @@ def decode_reply(parts: list[bytes]) -> Reply:
     Raises:
         UnknownVersion: the sender is of another release.
     """
-    _version, log_epoch, durable_seq, logged, duplicate, back, refused = _open(parts[0])
-    states = [(position, AccountState(*state)) for position, state in back]
-    return Reply(log_epoch, durable_seq, logged, duplicate, states, refused)
+    (
+        _version, log_epoch, durable_seq, logged, duplicate, back, refused, claimed, outlived,
+    ) = _open(parts[0])  # fmt: skip
+    return Reply(
+        log_epoch,
+        durable_seq,
+        logged,
+        duplicate,
+        [(position, AccountState(*state)) for position, state in back],
+        refused,
+        [ShardClaim(*claim) for claim in claimed],
+        [ShardClaim(*claim) for claim in outlived],
+    )
 
 
 def _open(head: bytes) -> list[Any]:

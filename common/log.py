@@ -35,7 +35,18 @@ class Outdated(Exception):
 
 
 class Damaged(Exception):
-    """CRC or chain is wrong: the message says in which file and at which byte."""
+    """CRC or chain is wrong: the message says in which file and at which byte.
+
+    from_seq: the first seq that cannot be read. until_seq: the seq at which the log can be read again,
+    behind what is lost; None where that is not known (yet).
+    """
+
+    def __init__(
+        self, message: str, from_seq: int | None = None, until_seq: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.from_seq = from_seq
+        self.until_seq = until_seq
 
 
 class LogWriter(Protocol):
@@ -107,7 +118,8 @@ class LogReader(Protocol):
 
         Raises:
             Outdated: `from_seq` has left the log.
-            Damaged: see there.
+            Damaged: the chunk that holds `from_seq` cannot be read; what lies before it was given
+                out before. A read from its `until_seq` goes on behind the damage.
         """
 
     @property

@@ -92,3 +92,22 @@ CREATE TABLE IF NOT EXISTS identity (
     why      text,                                   -- what is wrong with it, in words; NULL when found
     asked_at timestamptz NOT NULL                    -- when the answer was asked for, by the relay's clock
 );
+
+-- Version 3.
+
+-- Which ingest process reads the hosts of which virtual shard (common/sharding.py), on a lease that it
+-- renews. `epoch` is the fence: persist takes nothing that was sent under a lower one than it knows.
+CREATE TABLE IF NOT EXISTS shard (
+    number     integer PRIMARY KEY,                  -- from 0
+    owner      integer,                              -- number of the process; NULL: nobody's
+    instance   bigint,                               -- which life of that process: see common.envelope.Batch.epoch
+    epoch      bigint NOT NULL DEFAULT 0,            -- rises with each new owner, also across a restored backup: by the clock
+    expires_at timestamptz NOT NULL DEFAULT now()    -- by the database's clock; past it another may take over
+);
+
+-- The ingest processes that are alive: what a fair share is a share of.
+CREATE TABLE IF NOT EXISTS member (
+    number   integer PRIMARY KEY,
+    instance bigint NOT NULL,
+    seen_at  timestamptz NOT NULL                    -- by the database's clock
+);

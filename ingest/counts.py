@@ -23,10 +23,12 @@ class Counts:
 
     received, originated, forwarded: by kind; originated is what the relay says itself.
     discontinuous, waived: of what was forwarded.
+    released: of received, what was let go unfinished with its host, for the shard's next owner.
     """
 
     __slots__ = (
-        "checked", "discontinuous", "dropped", "forwarded", "originated", "received", "waived",
+        "checked", "discontinuous", "dropped", "forwarded", "originated", "received", "released",
+        "waived",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -35,6 +37,7 @@ class Counts:
         self.originated: Counter[str] = Counter()
         self.forwarded: Counter[str] = Counter()
         self.dropped: Counter[DropReason] = Counter()
+        self.released: Counter[str] = Counter()
         self.discontinuous = 0
         self.waived: Counter[DropReason] = Counter()
 
