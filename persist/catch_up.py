@@ -1,6 +1,7 @@
 """How does persist begin where the log ends, with nothing known but the log and PostgreSQL?
 
     cursors of PostgreSQL, rows of the log     → Duplicates
+    leases of PostgreSQL, rows of the log      → Fence
     applied_seq of PostgreSQL, the log's tail  → the view, written before anything is served:
                                                  states, and what is counted per host
 
@@ -16,6 +17,7 @@ from typing import Final
 from common.envelope import Mark
 from common.log import LogReader
 from persist.duplicates import Duplicates
+from persist.fence import Fence
 from persist.replay import open_chunk, replay
 from persist.store import Store
 from persist.tally import Tallies
@@ -28,11 +30,12 @@ READ_BYTES: Final = 8 * 1024 * 1024
 
 
 def catch_up(
-    store: Store, reader: LogReader, stopped: Callable[[], bool]
+    store: Store, reader: LogReader, stopped: Callable[[], bool], fence: Fence
 ) -> tuple[Duplicates, int] | None:
     """Bring PostgreSQL up to the log's durable end; returns what is logged, and applied_seq.
 
-    None when `stopped` said so before: what was done by then need not be done again.
+    None when `stopped` said so before: what was done by then need not be done again. `fence` is told
+    of every owner that has written.
 
     Raises:
         Damaged: the log is.
@@ -60,6 +63,7 @@ def catch_up(
         events, tallies = [], Tallies()
         for chunk in chunks:
             for at, row in enumerate(chunk.rows(), chunk.first_seq):
+                fence.passes(row.shard, row.epoch)
                 if row.flags & Mark.OURS:
                     duplicates.add_ours(row.host, row.epoch, row.position)
                 else:

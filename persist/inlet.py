@@ -90,3 +90,5 @@ def _join(earlier: Reply, later: Reply) -> None:
     earlier.duplicate += later.duplicate
     earlier.back += later.back
     earlier.refused = earlier.refused or later.refused
+    earlier.claimed += later.claimed
+    earlier.outlived += later.outlived

@@ -21,6 +21,10 @@ class Metrics:
         self.refused_batches = counter(
             "standpipe_refused_batches_total", "Batches from ingest processes that were outlived."
         )
+        self.outlived_events = counter(
+            "standpipe_outlived_events_total",
+            "Events from owners whose shard another one has claimed; not taken.",
+        )
         self.lost_replies = counter(
             "standpipe_lost_replies_total", "Replies to ingest processes that were gone."
         )

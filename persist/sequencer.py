@@ -2,6 +2,7 @@
 
     fence → meant for us? → state known? → duplicate? → recall → judged against the newest state? → seq
 
+    outlived                its sender, or the owner of its shard, was: not taken, see persist.fence
     no state in memory      the account's events wait, in order, until PostgreSQL has answered
     duplicate               it is in the log: said so, nothing else
     our own                 has no number at a host; the base alone decides, see persist.duplicates
@@ -20,10 +21,20 @@ from typing import Final
 
 from common.account_state import state_after
 from common.chunk import ROW, account_key
-from common.envelope import NEVER_SEEN, AccountState, Batch, Judged, Kind, Mark, Reply
+from common.envelope import (
+    NEVER_SEEN,
+    AccountState,
+    Batch,
+    HostCursor,
+    Judged,
+    Kind,
+    Mark,
+    Reply,
+)
 from common.syntax import tid_number
 from persist.account import Accounts
 from persist.duplicates import Duplicates
+from persist.fence import Fence
 from persist.outgoing import outgoing_head
 from persist.recall import Recalls
 from persist.tally import Tallies
@@ -40,10 +51,10 @@ class Group:
     """What becomes durable together, and who is told then.
 
     rows, frames: of the events, in order of seq; the frames in pieces. size: bytes of `frames`. kinds: how many of each
-    kind, by its number. replies: by the route they leave on. back, duplicates: how many.
+    kind, by its number. replies: by the route they leave on. back, duplicates, outlived: how many.
     """
 
-    __slots__ = ("back", "duplicates", "frames", "kinds", "replies", "rows", "size")
+    __slots__ = ("back", "duplicates", "frames", "kinds", "outlived", "replies", "rows", "size")
 
     def __init__(self) -> None:
         self.rows: list[bytes] = []
@@ -53,6 +64,28 @@ class Group:
         self.replies: dict[bytes, Reply] = {}
         self.back = 0
         self.duplicates = 0
+        self.outlived = 0
+
+
+class Fates:
+    """What became of every event that came to `take`, since the start:
+
+    received = logged + duplicate + back + outlived + unheard + abandoned, and those still waiting.
+
+    logged: given a seq. outlived: of an earlier owner of its shard. unheard: sent before its sender
+    knew of this persist. abandoned: its process was outlived while it waited.
+    """
+
+    __slots__ = ("abandoned", "back", "duplicate", "logged", "outlived", "received", "unheard")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.logged = 0
+        self.duplicate = 0
+        self.back = 0
+        self.outlived = 0
+        self.unheard = 0
+        self.abandoned = 0
 
 
 class _Waiting:
@@ -83,7 +116,10 @@ class Sequencer:
         duplicates: Duplicates,
         recalls: Recalls,
         tallies: Tallies,
+        fence: Fence | None = None,
     ) -> None:
+        self.fates = Fates()
+        self._fence = fence or Fence()
         self.next_seq = next_seq
         self._log_epoch = log_epoch
         self.wanted: list[str] = []
@@ -104,7 +140,8 @@ class Sequencer:
     def admit(self, route: bytes, batch: Batch) -> bool:
         """The fence: whether the sender is the newest process of its member number.
 
-        One that was outlived is told so with the next group.
+        One that was outlived is told so with the next group; one that was not, which of its claims
+        hold from now on, once all that was taken of earlier owners is on disk.
         """
         newest = self._epochs.get(batch.member)
         if newest is None or batch.epoch > newest:
@@ -114,8 +151,20 @@ class Sequencer:
             self._reply(route).refused = True
             return False
         # Every batch is answered, the empty one too: it is a greeting, or a beat.
-        self._reply(route)
+        reply = self._reply(route)
+        for claim in batch.claims:
+            if self._holds(reply, claim.shard, claim.epoch):
+                reply.claimed.append(claim)
         return True
+
+    def cursors(self, route: bytes, batch: Batch) -> list[HostCursor]:
+        """Those cursors of an admitted batch that come from the newest owner of their shard."""
+        reply = self._reply(route)
+        return [
+            cursor
+            for cursor in batch.cursors
+            if not cursor.epoch or self._holds(reply, cursor.shard, cursor.epoch)
+        ]
 
     def take(self, route: bytes, batch: Batch) -> Iterator[None]:
         """Put the events of an admitted batch into the group.
@@ -125,7 +174,10 @@ class Sequencer:
 
         Yields each time the group is full: the caller then cuts it and has it written.
         """
+        fates = self.fates
+        fates.received += len(batch.events)
         if batch.log_epoch != self._log_epoch:
+            fates.unheard += len(batch.events)
             return
         waiting, accounts = self._waiting, self._accounts
         for event, frame in zip(batch.events, batch.frames, strict=True):
@@ -155,6 +207,7 @@ class Sequencer:
         for waited in events:
             # An outlived process can use no answer: its successor reads the event again.
             if self._epochs[waited.member] != waited.epoch:
+                self.fates.abandoned += 1
                 continue
             newest = self._accounts.get(did)
             assert newest is not None
@@ -172,11 +225,28 @@ class Sequencer:
             reply = self.group.replies[route] = Reply(0, 0)
         return reply
 
+    def _holds(self, reply: Reply, shard: int, epoch: int) -> bool:
+        """Whether who speaks for the shard is its newest owner; the reply tells one that is not."""
+        if self._fence.passes(shard, epoch):
+            return True
+        known = self._fence.known(shard)
+        if known not in reply.outlived:
+            reply.outlived.append(known)
+        return False
+
     def _sequence(
         self, route: bytes, member: int, event: Judged, frame: bytes, state: AccountState
     ) -> None:
-        group = self.group
+        group, fates = self.group, self.fates
         reply = group.replies.get(route) or self._reply(route)
+        # What waited for its account is looked at again here: its shard may have been claimed since.
+        epoch = event.epoch
+        if self._fence.epochs.get(event.shard) != epoch and not self._holds(
+            reply, event.shard, epoch
+        ):
+            group.outlived += 1
+            fates.outlived += 1
+            return
         stream = self._duplicates.stream(event.host, event.generation)
         upstream_seq = event.upstream_seq
         marks = event.marks
@@ -187,11 +257,13 @@ class Sequencer:
         ):
             reply.duplicate.append(event.position)
             group.duplicates += 1
+            fates.duplicate += 1
             return
         did = event.did
         if self._recalls and not self._recalls.passes(member, did, event.recall):
             reply.back.append((event.position, state))
             group.back += 1
+            fates.back += 1
             return
         # S-AUT-07. What a verdict was reached against, field by field: see common.envelope.base_of.
         base = event.base
@@ -204,6 +276,7 @@ class Sequencer:
             self._recalls.sent_back(member, did, event.recall)
             reply.back.append((event.position, state))
             group.back += 1
+            fates.back += 1
             return
         seq = self.next_seq
         self.next_seq = seq + 1
@@ -239,3 +312,4 @@ class Sequencer:
             self._tallies.add(event.host, marks)
         self._accounts.change(did, after, seq)
         reply.logged.append(event.position)
+        fates.logged += 1

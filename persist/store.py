@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from common.database import Connection
-from common.envelope import AccountState, HostCursor
+from common.envelope import AccountState, HostCursor, ShardClaim
 from common.transport import WrongThread
 from persist.view import Changes
 
@@ -52,6 +52,24 @@ class Store:
             psycopg.Error: see `find_states`.
         """
         return [HostCursor(*row) for row in self._own().execute(_READ_CURSORS)]
+
+    def read_epochs(self) -> list[ShardClaim]:
+        """The epoch of each shard's last lease.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        return [ShardClaim(*row) for row in self._own().execute(_READ_EPOCHS)]
+
+    def raise_epochs(self, known: Sequence[ShardClaim]) -> None:
+        """See to it that each shard's next lease gets a higher epoch than was ever known.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        if known:
+            shards, epochs = zip(*known, strict=True)
+            self._own().execute(_RAISE_EPOCHS, (list(shards), list(epochs)))
 
     def flush(self, changes: Changes) -> None:
         """Write one flush in one transaction, all of it or nothing.
@@ -122,6 +140,16 @@ _READ_POSITIONS: Final = """
 
 _READ_CURSORS: Final = """
     SELECT id, generation, cursor FROM host WHERE cursor IS NOT NULL
+"""
+
+_READ_EPOCHS: Final = """
+    SELECT number, epoch FROM shard
+"""
+
+# Only where a restored backup, or another machine's clock, is behind: its owner then takes it anew.
+_RAISE_EPOCHS: Final = """
+    INSERT INTO shard AS known (number, epoch) SELECT * FROM unnest(%s::int[], %s::bigint[])
+    ON CONFLICT (number) DO UPDATE SET epoch = excluded.epoch WHERE known.epoch < excluded.epoch
 """
 
 # `seq` guards against a flush that was committed although its confirmation was lost.

@@ -31,6 +31,7 @@ from persist.catch_up import catch_up
 from persist.config import Config
 from persist.disk import Disk
 from persist.duplicates import Duplicates
+from persist.fence import Fence
 from persist.inlet import Inlet
 from persist.metrics import Metrics
 from persist.outlet import Outlet
@@ -110,15 +111,18 @@ class Worker:
             except OSError as error:
                 raise Fault(f"cannot write the log in {config.log_dir}: {error}") from error
             with contextlib.closing(SegmentReader(config.log_dir)) as reader:
-                caught_up = catch_up(store, reader, self._stopping.is_set)
+                fence = Fence(store.read_epochs())
+                caught_up = catch_up(store, reader, self._stopping.is_set, fence)
+                store.raise_epochs(fence.claims())
         if caught_up is None:
             return False
         duplicates, applied_seq = caught_up
         self._duplicates = duplicates
         self._view = View(self._accounts, duplicates, self._tallies, applied_seq)
         self._sequencer = Sequencer(
-            next_seq, self._log.epoch, self._accounts, duplicates, self._recalls, self._tallies
-        )
+            next_seq, self._log.epoch, self._accounts, duplicates, self._recalls, self._tallies,
+            fence,
+        )  # fmt: skip
         self._max_bytes = config.replay_bytes or self._free_share()
         self._metrics.log_limit_bytes.set(self._max_bytes)
         self._finder = StoreThread(config.database_url, "persist finder", applied_seq)
@@ -207,12 +211,12 @@ class Worker:
             if not self._sequencer.admit(route, batch):
                 self._metrics.refused_batches.inc()
                 continue
-            self._hear(batch, time.monotonic())
+            self._hear(route, batch, time.monotonic())
             self._commit_when_full(self._sequencer.take(route, batch))
         self._look_up()
 
-    def _hear(self, batch: Batch, now_s: float) -> None:
-        for cursor in batch.cursors:
+    def _hear(self, route: bytes, batch: Batch, now_s: float) -> None:
+        for cursor in self._sequencer.cursors(route, batch):
             self._view.say_done(cursor)
         for seen in batch.observations:
             self._view.observe(seen)
@@ -304,6 +308,8 @@ class Worker:
             self._metrics.sent_back.inc(group.back)
         if group.duplicates:
             self._metrics.duplicates.inc(group.duplicates)
+        if group.outlived:
+            self._metrics.outlived_events.inc(group.outlived)
 
     def _tick(self, now_s: float) -> None:
         self._tick_due_s = now_s + TICK_S

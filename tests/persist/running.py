@@ -8,7 +8,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from common.envelope import (
     HostObservation,
     Judged,
     Reply,
+    ShardClaim,
     decode_reply,
     encode_batch,
 )
@@ -145,6 +146,7 @@ class Ingest:
         cursors: tuple[HostCursor, ...] = (),
         observations: tuple[HostObservation, ...] = (),
         clock_suspect: bool = False,
+        claims: tuple[ShardClaim, ...] = (),
     ) -> None:
         """Send one batch; the first one waits for persist to answer a greeting."""
         if sent and not self.log_epoch:
@@ -159,6 +161,7 @@ class Ingest:
             list(observations),
             self.log_epoch,
             clock_suspect,
+            list(claims),
         )
         self._put(batch)
 
@@ -169,6 +172,14 @@ class Ingest:
         reply = decode_reply(self._socket.recv_multipart())
         self.log_epoch = reply.log_epoch
         return reply
+
+    def until(self, heard: Callable[[Reply], bool]) -> Reply:
+        """The next reply of which that is true; those before it are passed by."""
+        ends_s = time.monotonic() + DEADLINE_S
+        while (reply := self.reply(max(0.0, ends_s - time.monotonic()))) is not None:
+            if heard(reply):
+                return reply
+        raise AssertionError("no such reply")
 
     def _put(self, batch: Batch) -> None:
         self._socket.send_multipart(encode_batch(batch), zmq.NOBLOCK)

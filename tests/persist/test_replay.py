@@ -22,6 +22,7 @@ from ingest.did_document import Identity
 from ingest.judge import Accept, Source, judge
 from ingest.signature import K256Key
 from persist.catch_up import catch_up
+from persist.fence import Fence
 from persist.outgoing import outgoing_head
 from persist.replay import Logged, open_chunk, replay, state_after
 from persist.segment_log import SegmentLog
@@ -194,7 +195,7 @@ def accounts(url: str) -> dict[str, tuple[object, ...]]:
 def caught_up(store: Store, place: Path) -> list[tuple[int, int]]:
     """Catch up; the upstream seqs that are known then, with ours."""
     with closing(SegmentReader(place)) as reader:
-        found = catch_up(store, reader, lambda: False)
+        found = catch_up(store, reader, lambda: False, Fence())
     assert found is not None
     duplicates, _applied_seq = found
     return sorted(duplicates.stream(HOST, 1).seqs.items())
@@ -279,7 +280,7 @@ def test_what_we_said_ourselves_takes_no_number_of_its_host(
     append(log, frames[:2], flags=Mark.OURS)
     append(log, frames[2:4])
     with closing(SegmentReader(tmp_path)) as reader:
-        found = catch_up(store, reader, lambda: False)
+        found = catch_up(store, reader, lambda: False, Fence())
     assert found is not None
     duplicates, _applied_seq = found
     assert sorted(duplicates.stream(HOST, 1).seqs.items()) == [(102, 3), (103, 4)]
@@ -317,8 +318,8 @@ def test_a_stop_in_the_middle_leaves_the_database_at_a_seq_of_its_own(
         append(log, [frame for name in ("alice", "bob") for frame in story(name)] * 3)
     asked = iter([False, False, True])
     with closing(SegmentReader(tmp_path)) as reader:
-        assert catch_up(store, reader, lambda: next(asked)) is None
+        assert catch_up(store, reader, lambda: next(asked), Fence()) is None
         applied_seq, _scan_seq = store.read_positions()
         assert 0 < applied_seq < log.durable_seq
-        assert catch_up(store, reader, lambda: False) is not None
+        assert catch_up(store, reader, lambda: False, Fence()) is not None
     assert store.read_positions()[0] == log.durable_seq
