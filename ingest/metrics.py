@@ -1,31 +1,21 @@
-"""Which numbers does this stage report? All of them, listed once."""
+"""Which numbers does this stage report? All of them, listed once.
+
+What became of each message, received to forwarded, is one balance: see common.conservation.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
+from common.conservation import serve
 from common.telemetry import counter, gauge, high_water
-from common.verdict import WAIVABLE, DropReason
+from common.verdict import WAIVABLE
 from ingest.checked import Checked, Result
 from ingest.counts import Counts
 from ingest.judge import STEPS, name_of
 
-KINDS: Final = ("commit", "sync", "identity", "account", "info", "error", "unknown", "malformed")
-
-RECEIVED: Final = counter(
-    "standpipe_received", "Messages read from hosts and taken in hand.", ["kind"]
-)
-FORWARDED: Final = counter(
-    "standpipe_forwarded", "Events that persist has acknowledged as on disk.", ["kind"]
-)
-DROPPED: Final = counter(
-    "standpipe_dropped", "Messages that went no further, by reason.", ["reason"]
-)
 CHECKED: Final = counter(
     "standpipe_checked", "Steps of the judge that ran, and how each ended.", ["step", "result"]
-)
-ORIGINATED: Final = counter(
-    "standpipe_originated", "Messages that the relay says itself, after asking.", ["kind"]
 )
 DISCONTINUOUS: Final = counter(
     "standpipe_discontinuous", "Commits passed on that do not follow from the one before."
@@ -50,8 +40,6 @@ PROVEN: Final = counter(
     "standpipe_proven",
     "Commits whose inversion was spared, since the tree before them was remembered.",
 )
-HELD: Final = gauge("standpipe_held", "Events that wait, for whatever cause.")
-IN_FLIGHT: Final = gauge("standpipe_in_flight", "Events sent to persist and not answered.")
 HOSTS: Final = gauge(
     "standpipe_hosts", "Hosts of this process by what is seen of them.", ["status"]
 )
@@ -86,11 +74,7 @@ UNFINISHED: Final = high_water("ingest_unfinished_bytes")
 IN_FLIGHT_BYTES: Final = high_water("ingest_in_flight_bytes")
 REJECTS_WAITING: Final = high_water("ingest_rejects_waiting_bytes")
 
-received: Final = {kind: RECEIVED.labels(kind) for kind in KINDS}
-forwarded: Final = {kind: FORWARDED.labels(kind) for kind in KINDS[:4]}
 rejects: Final = {fate: REJECTS.labels(fate) for fate in ("kept", "passed_over", "lost")}
-originated: Final = {"account": ORIGINATED.labels("account")}
-dropped: Final = {reason: DROPPED.labels(reason.value) for reason in DropReason}
 waived: Final = {reason: WAIVED.labels(reason.value) for reason in WAIVABLE}
 statuses: Final = {
     outcome: STATUSES.labels(outcome) for outcome in ("active", "inactive", "unavailable", "again")
@@ -120,19 +104,13 @@ def add_checked(counted: Checked) -> None:
 
 
 def add_counts(counts: Counts) -> None:
-    """Take what the pipeline has counted since the last time."""
-    for counted, labelled in (
-        (counts.received, received),
-        (counts.originated, originated),
-        (counts.forwarded, forwarded),
-    ):
-        for kind, count in counted.items():
-            labelled[kind].inc(count)
-        counted.clear()
-    for reasons, by_reason in ((counts.dropped, dropped), (counts.waived, waived)):
-        for reason, count in reasons.items():
-            by_reason[reason].inc(count)
-        reasons.clear()
+    """Take what is no part of the balance, since the last time."""
+    for reason, count in counts.waived.items():
+        waived[reason].inc(count)
+    counts.waived.clear()
     DISCONTINUOUS.inc(counts.discontinuous)
     counts.discontinuous = 0
     add_checked(counts.checked)
+
+
+serve(Counts().balance(inbox=0, held=0, in_flight=0))

@@ -182,6 +182,7 @@ class Outlet:
             return
         self._replied_s = self._loop.time()
         self._answered.set()
+        self._pipeline.counts.hear(reply.log_epoch)
         self._tell(reply)
         if not self._greeted or reply.log_epoch != self._log_epoch:
             self._log_epoch = reply.log_epoch

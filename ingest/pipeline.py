@@ -9,9 +9,8 @@
 Per DID and host strictly in order, otherwise freely: an event that must wait, for whatever cause
 (ingest.waiting), makes only the later ones of its DID from its host wait. Between two hosts of one
 DID persist decides, by the state that each verdict names. Every event ends in `_finish`, once, as
-forwarded or as dropped with a reason; so does what the relay says itself (ingest.originated):
-
-    received + originated = forwarded + dropped + held + in flight
+forwarded or as dropped with a reason; so does what the relay says itself (ingest.originated). What of
+it is under way is `held` or `in_flight`: the balance (common.conservation) shows one that is neither.
 
 No I/O and no clock: time is handed in, questions and verdicts go out through callbacks. All times
 are steady (common.steady); only `clock` knows how far the system's clock is from that.

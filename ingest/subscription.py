@@ -117,11 +117,14 @@ class Subscription:
                 )  # fmt: skip
                 await asyncio.sleep(delay_s)
         finally:
-            self.connected = False
-            self.inbox.clear()
-            self.inbox_bytes = 0
-            if self._connection is not None:
-                self._connection.close()
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the connection and of what it brought; twice does no harm."""
+        self.connected = False
+        if self._connection is not None:
+            self._connection.close()
+        self._empty()
 
     async def _once(self) -> None:
         """One connection from its dialling to its end."""
@@ -203,6 +206,7 @@ class Subscription:
     def _received(self, messages: list[Message]) -> None:
         was_empty = not self.inbox
         self.inbox.extend(messages)
+        self._pipeline.counts.read += len(messages)
         self.inbox_bytes += MESSAGE_BYTES * len(messages)
         for message in messages:
             if type(message) is bytes:
@@ -249,20 +253,24 @@ class Subscription:
             self._emptied.set()
 
     def _concerns_connection(self, said: Info | StreamError | Drop, raw: bytes) -> None:
+        heeded = self._pipeline.counts.heeded
         if isinstance(said, Drop):
             self._bad_frame(said, sha256(raw).digest())
         elif isinstance(said, StreamError):
+            heeded["error"] += 1
             self._refused = True
             self.observed = IDLE
             self.last_error = f"error frame {said.error}: {said.message or ''}"[:300]
             self._give_up_connection(self.last_error)
-        elif not self._has_informed:
-            # Once a connection: the log is no place that a host may fill.
-            self._has_informed = True
-            _log.info(
-                "host says",
-                extra={"fields": {"host": self.target.hostname, "info": said.name[:100]}},
-            )
+        else:
+            heeded["info"] += 1
+            if not self._has_informed:
+                # Once a connection: the log is no place that a host may fill.
+                self._has_informed = True
+                _log.info(
+                    "host says",
+                    extra={"fields": {"host": self.target.hostname, "info": said.name[:100]}},
+                )
 
     def _bad_frame(self, drop: Drop, digest: bytes) -> None:
         """A frame that could not be read: the connection ends, once for each such frame.
@@ -281,7 +289,12 @@ class Subscription:
     def _give_up_connection(self, why: str) -> None:
         """End the connection; what is still in the inbox will come again."""
         self.last_error = why
-        self.inbox.clear()
-        self.inbox_bytes = 0
+        self._empty()
         if self._connection is not None:
             self._connection.fail(why)
+
+    def _empty(self) -> None:
+        """Let go of what nobody has taken in hand: it comes again."""
+        self._pipeline.counts.unread += len(self.inbox)
+        self.inbox.clear()
+        self.inbox_bytes = 0

@@ -69,6 +69,11 @@ class Turns:
         """Hosts that are read no further until they, or all, hold less."""
         return len(self._paused)
 
+    @property
+    def inbox(self) -> int:
+        """Messages that nobody has taken in hand yet."""
+        return sum(len(host.inbox) for host in self.hosts)
+
     def has_messages(self, host: Subscription) -> None:
         """A host's inbox is no longer empty."""
         self._ready.append(host)

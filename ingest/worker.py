@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import zmq
 
+from common.conservation import Balance, serve
 from common.envelope import HostCursor, HostObservation, Judged
 from common.event import Event
 from common.steady import distance_s, steady_s
@@ -322,6 +323,7 @@ class Worker:
         return subscription
 
     def _end(self, subscription: Subscription) -> None:
+        subscription.close()
         self.turns.forget(subscription)
 
     # --- what is said of it all ---
@@ -363,24 +365,29 @@ class Worker:
                 changed.append(seen)
         return changed
 
+    def balance(self) -> Balance:
+        """What became of every message so far; once this runs."""
+        pipeline = self.pipeline
+        return pipeline.counts.balance(
+            inbox=self.turns.inbox, held=pipeline.held, in_flight=pipeline.in_flight
+        )
+
     def _report(self) -> None:
         """Hand the numbers to Prometheus."""
-        counts = self.pipeline.counts
-        metrics.add_counts(counts)
+        serve(self.balance())
+        metrics.add_counts(self.pipeline.counts)
         metrics.CLOCK_SUSPECT.set(self.pipeline.clock.suspect)
         ledger = self.ledger.counts
         for fate, counter in metrics.rejects.items():
             counter.inc(getattr(ledger, fate))
             setattr(ledger, fate, 0)
         metrics.REJECTS_WAITING.note(self.ledger.waiting_bytes)
-        metrics.HELD.set(self.pipeline.held)
         metrics.PAUSED.set(self.turns.paused)
         metrics.ACCOUNTS.set(self.pipeline.accounts)
         metrics.LOOKUPS_OPEN.set(self._resolver.open)
         if self._store is not None:
             metrics.UNWRITTEN.set(self._store.unwritten)
         metrics.LOOKUPS_HELD.set(self._resolver.held)
-        metrics.IN_FLIGHT.set(self.pipeline.in_flight)
         metrics.IN_FLIGHT_BYTES.note(self.pipeline.in_flight_bytes)
         statuses = Counter(host.observed for host in self.subscriptions.values())
         for status in ("active", "idle", "offline"):

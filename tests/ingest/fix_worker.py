@@ -74,36 +74,23 @@ class MemoryRejects:
 
 
 class CountingWorker(Worker):
-    """A worker that remembers what it dropped, and its totals."""
+    """A worker that remembers what it dropped."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.drops: list[tuple[str, Drop]] = []
-        self.received: Counter[str] = Counter()
-        self.forwarded: Counter[str] = Counter()
-        self.dropped: Counter[DropReason] = Counter()
 
     def _dropped(self, feed: Feed, drop: Drop, event: Event | None, raw: bytes) -> None:
         self.drops.append((event.did if event is not None else "", drop))
         super()._dropped(feed, drop, event, raw)
-
-    def _report(self) -> None:
-        counts = self.pipeline.counts
-        self.received += counts.received
-        self.forwarded += counts.forwarded
-        self.dropped += counts.dropped
-        super()._report()
 
     def reasons(self) -> Counter[DropReason]:
         """How often each reason was given."""
         return Counter(drop.reason for _did, drop in self.drops)
 
     def conserved(self) -> bool:
-        """Whether every event and every unreadable message has one fate."""
-        self._report()
-        received = sum(n for kind, n in self.received.items() if kind not in ("info", "error"))
-        fates = sum(self.forwarded.values()) + sum(self.dropped.values())
-        return received == fates + self.pipeline.held + self.pipeline.in_flight
+        """Whether every message has one fate."""
+        return self.balance().unaccounted == 0
 
 
 @asynccontextmanager

@@ -323,7 +323,7 @@ def test_an_info_is_counted_and_the_stream_goes_on(loop_run: LoopRun) -> None:
                 await until(lambda: network.hosts[0].caught_up() and len(persist.log) > 2)
                 await until(lambda: worker.pipeline.held == worker.pipeline.in_flight == 0)
                 assert worker.conserved()
-                assert worker.received["info"] == 1
+                assert worker.balance().heeded["info"] == 1
 
     loop_run(story())
 
