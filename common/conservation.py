@@ -1,6 +1,7 @@
 """Where did every event go? One process's balance, and how Prometheus gets to see it whole.
 
     received + originated = forwarded + Σ dropped + heeded + released + held + in flight
+    read = received + inbox + unread, where messages come from sockets
 
 Each term is counted where it happens, or is the size of the structure that holds the events; none is
 computed from the others. So an event that was forgotten, or that ended twice, shows in what remains:
@@ -119,8 +120,7 @@ class _Served(Collector):
         self.balance: Balance | None = None
 
     def describe(self) -> Iterable[Metric]:
-        empty = Balance(_NONE, _NONE, _NONE, 0, 0, reading=Reading(0, 0, 0), logged=Logged(0, 0))
-        return _families(empty)
+        return _families(_EVERY_TERM)
 
     def collect(self) -> Iterable[Metric]:
         # Read once: the loop may hand over the next one meanwhile.
@@ -176,4 +176,12 @@ def _gauge(name: str, sentence: str, value: int) -> Metric:
     return GaugeMetricFamily(f"standpipe_{name}", sentence, value=value)
 
 
+_EVERY_TERM: Final = Balance(
+    _NONE, _NONE, _NONE, 0, 0, reading=Reading(0, 0, 0), logged=Logged(0, 0)
+)
+NAMES: Final = tuple(
+    family.name + ("_total" if family.type == "counter" else "")
+    for family in _families(_EVERY_TERM)
+)
+"""What a balance is called in a scrape."""
 _served: Final = _Served()
