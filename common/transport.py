@@ -24,6 +24,9 @@ REPLIES_HIGH_WATER: Final = 4096
 """Replies that persist may have queued towards one ingest process, in messages."""
 CHUNKS_HIGH_WATER: Final = 2048
 """Chunks that may wait between persist and one broadcaster, in messages: about 10 s."""
+RECONNECT_MS: Final = 50
+"""Pause between two attempts to reach a neighbour that is away, in milliseconds; ZeroMQ adds as much
+again at random."""
 
 _MESSAGES_A_TURN: Final = 64
 """Messages taken from a socket before the loop gets its turn again."""
@@ -73,9 +76,9 @@ def _configure(socket: zmq.Socket[bytes], *, send: int, receive: int) -> None:
     socket.setsockopt(zmq.SNDHWM, send)
     socket.setsockopt(zmq.RCVHWM, receive)
     socket.setsockopt(zmq.LINGER, 0)
-    # Reconnect quickly: the neighbour is a process that its supervisor starts again at once.
-    socket.setsockopt(zmq.RECONNECT_IVL, 50)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+    # The neighbour is a process that its supervisor starts again within a second or two. The pauses
+    # do not grow: at the end of such a wait a doubled one would cost as much as the restart itself.
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
 
 
 class LoopSocket:
