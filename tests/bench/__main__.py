@@ -8,6 +8,9 @@
     deliveries  50 consumers at 600 and at 1,000 events/s: CPU of a delivery
     rush        as fast as it goes
     accounts    memory of an account, a million of them (tests/bench/memory.py)
+    durability  persist's CPU for making an event durable; how many it numbers in a second
+    long log    a start with 100 GB of log
+    kills       how long a consumer waits when a process is killed; --kills of each
 
 Hosts, directory and consumers are processes of their own and are not counted. Prints a table, and the
 same as JSON with --json. It judges nothing: the figures are for people, kept in docs/bench.md.
@@ -17,27 +20,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import platform
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import Any, Final
 
 from common.segments import SegmentReader
-from tests.bench import judging
+from tests.bench import durability, judging, kills, long_log
 from tests.bench.floor import measure, prepared
 from tests.bench.memory import account_memory, lines
 from tests.bench.processes import STAGES, cpu_s, pss_bytes
-from tests.relay import ROOT, Relay, wait_for
+from tests.bench.running import Simnet, listener
+from tests.relay import Relay, wait_for
 
-HOSTS: Final = 20
-ACCOUNTS: Final = 100
-RECORDS: Final = 2000
 CONSUMERS: Final = 50
 STEADY_RATE: Final = 1000.0
 DELIVERY_RATES: Final = {"50 at 600/s": 600.0, "50 at 1,000/s": 1000.0}
@@ -45,62 +43,6 @@ RUSH_RATE: Final = 20_000.0
 RUSH_EVENTS: Final = 30_000
 VIEW_S: Final = 2.5
 """After which PostgreSQL has been told of everything, in seconds."""
-
-
-class Simnet:
-    """The simulated network as a process, steered over its control port."""
-
-    def __init__(self) -> None:
-        """Start it, and wait for its addresses."""
-        self.process = subprocess.Popen(
-            [
-                sys.executable, "-m", "tests.simnet", "--hosts", str(HOSTS), "--accounts",
-                str(ACCOUNTS), "--records", str(RECORDS), "--genesis-share", "0",
-                "--start", "control", "--lifetime", "1200", "--p256-share", "0",
-            ],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        self.ready: dict[str, Any] = json.loads(self.process.stdout.readline())
-        self._control = socket.create_connection(("127.0.0.1", self.ready["control_port"]))
-        self._lines = cast("IO[str]", self._control.makefile("rw"))
-
-    def do(self, what: str, **arguments: Any) -> dict[str, Any]:
-        """One command; its answer.
-
-        Raises:
-            RuntimeError: the network refused it.
-        """
-        self._lines.write(json.dumps({"do": what, **arguments}) + "\n")
-        self._lines.flush()
-        answer: dict[str, Any] = json.loads(self._lines.readline())
-        if not answer["ok"]:
-            raise RuntimeError(answer["error"])
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        self._lines.close()
-        self._control.close()
-        self.process.terminate()
-        self.process.communicate(timeout=20)
-
-
-@contextlib.contextmanager
-def listener(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
-    """Run one of our reading processes; what it printed is in the dict afterwards."""
-    result: dict[str, Any] = {}
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"tests.bench.{module}", *arguments],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    try:
-        yield result
-    finally:
-        output, _ = process.communicate(timeout=60)
-    result.update(json.loads(output))
 
 
 def load(relay: Relay, simnet: Simnet, rate: float, events: int) -> dict[str, Any]:
@@ -133,8 +75,8 @@ def load(relay: Relay, simnet: Simnet, rate: float, events: int) -> dict[str, An
     }
 
 
-def run(seconds: float) -> dict[str, Any]:
-    """Every part in turn; all figures."""
+def run(seconds: float, repeats: int) -> dict[str, Any]:
+    """Every part in turn; all figures. repeats: kills of each stage."""
     items = asyncio.run(prepared())
     floor, steps = measure(items)
     frame_bytes = sum(len(item.raw) for item in items) / len(items)
@@ -164,9 +106,12 @@ def run(seconds: float) -> dict[str, Any]:
                 part["delivery_us"] = cpu_us / (deliveries["deliveries"] + part["events"])
                 results[name] = part | {"sink": deliveries, "latency": late}
             results["rush"] = load(relay, simnet, RUSH_RATE, RUSH_EVENTS)
+        results["kills"] = kills.measure(simnet, repeats)
     finally:
         simnet.close()
     results["accounts"] = account_memory()
+    results["durability"] = durability.measure()
+    results["long_log"] = long_log.measure()
     results["floor_us_after"] = measure(items)[0]
     return results
 
@@ -211,15 +156,20 @@ def table(results: dict[str, Any]) -> Iterator[str]:
         f"{stage} {memory[stage]:.0f}" for stage in STAGES
     )
     yield from lines(results["accounts"])
+    yield from durability.lines(results["durability"], floor)
+    yield from long_log.lines(results["long_log"])
+    yield ""
+    yield from kills.lines(results["kills"])
 
 
 def main() -> int:
     """The door."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=15, help="of each steady load")
+    parser.add_argument("--kills", type=int, default=7, help="of each stage")
     parser.add_argument("--json", type=Path, help="also write every figure there")
     options = parser.parse_args()
-    results = run(options.seconds)
+    results = run(options.seconds, options.kills)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     print("\n".join(table(results)))
