@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import urllib.request
 from collections import Counter
@@ -119,9 +120,13 @@ def test_no_scrape_ever_sees_half_of_a_balance(port: int) -> None:
 
     loop = threading.Thread(target=count)
     loop.start()
+    # So that a scrape is interrupted in its midst many times.
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
     try:
         seen = [scrape(port) for _ in range(20)]
     finally:
+        sys.setswitchinterval(interval_s)
         done.set()
         loop.join()
     assert [remainder(numbers) for numbers in seen] == [0] * 20
