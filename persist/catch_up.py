@@ -67,7 +67,7 @@ def catch_up(
                 if row.flags & Mark.OURS:
                     duplicates.add_ours(row.host, row.epoch, row.position)
                 else:
-                    duplicates.add(row.host, row.generation, row.upstream_seq, at)
+                    duplicates.add(row.host, row.generation, row.upstream_seq, row.account, at)
                 if at > applied_seq:
                     tallies.add(row.host, row.flags)
             if chunk.next_seq - 1 > applied_seq:

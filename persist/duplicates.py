@@ -1,9 +1,14 @@
-"""Is this event in the log already? Asked by what names it at its source.
+"""Is this event in the log already, or overtaken? Asked by what names it at its source.
 
     (host, generation, upstream_seq):  at or below the host's cursor, or among those above it
+    the same, with its account:        below the newest of that account that is in the log
 
 A host's cursor says that everything up to it is done, so what lies above it is all that has to be
 remembered. After a restart it is found again in the rows of the log, from `scan_seq` on.
+
+What one host says of one account comes here in the host's order. So an event that comes behind a
+newer one was dropped when it was read first, and is read again after a crash: it is no news, and
+would undo what was said since.
 
 What the relay says itself (Mark.OURS) has no number at any host: (host, epoch, position), as its
 sender named it, tells a copy that is sent again; another sender asks the host anew.
@@ -20,24 +25,54 @@ from common.envelope import HostCursor
 
 OURS_REMEMBERED: Final = 10_000
 """Events of our own that are remembered: what may be unanswered when persist ends, many times over."""
+SPARE_ACCOUNTS: Final = 16
+"""Accounts of a stream that are remembered although the cursor has passed them, at least."""
 
 
 class LoggedSeqs:
     """What is in the log of one generation of one host's stream.
 
     cursor: at or below it everything is done; -1 before any. seqs: above it, upstream seq → ours,
-    in order of ours.
+    in order of ours. newest: common.chunk.account_key → the highest upstream seq of that account;
+    of those whose highest lies above the cursor, and of a few more.
     """
 
-    __slots__ = ("cursor", "seqs")
+    __slots__ = ("cursor", "newest", "seqs")
 
     def __init__(self, cursor: int = -1) -> None:
         self.cursor = cursor
         self.seqs: dict[int, int] = {}
+        self.newest: dict[bytes, int] = {}
 
-    def __contains__(self, upstream_seq: int) -> bool:
-        """Whether it is in the log, or in the group that is being written."""
-        return upstream_seq <= self.cursor or upstream_seq in self.seqs
+    def has(self, upstream_seq: int, account: bytes) -> bool:
+        """Whether it is in the log, or in the group that is being written, or is overtaken."""
+        return (
+            upstream_seq <= self.cursor
+            or upstream_seq <= self.newest.get(account, -1)
+            or upstream_seq in self.seqs
+        )
+
+    def add(self, upstream_seq: int, account: bytes, seq: int) -> None:
+        """The event of that name has been given `seq`."""
+        self.seqs[upstream_seq] = seq
+        if upstream_seq > self.newest.get(account, -1):
+            self.newest[account] = upstream_seq
+
+    def advance(self, upstream_seq: int) -> None:
+        """Everything up to `upstream_seq` is done."""
+        self.cursor = upstream_seq
+        # Hosts' events are logged nearly in the order of their seqs, so this ends early; one
+        # that waits behind a later one goes when that goes.
+        done = 0
+        for each in self.seqs:
+            if each > upstream_seq:
+                break
+            done += 1
+        for each in list(islice(self.seqs, done)):
+            del self.seqs[each]
+        # What the cursor has passed goes once it is the most, so that each is looked at twice at most.
+        if len(self.newest) > 2 * len(self.seqs) + SPARE_ACCOUNTS:
+            self.newest = {key: seq for key, seq in self.newest.items() if seq > upstream_seq}
 
 
 class Duplicates:
@@ -56,13 +91,13 @@ class Duplicates:
             self._newest[host] = max(generation, self._newest.get(host, 0))
         return stream
 
-    def add(self, host: int, generation: int, upstream_seq: int, seq: int) -> None:
-        """The event of that name has been given `seq`."""
+    def add(self, host: int, generation: int, upstream_seq: int, account: bytes, seq: int) -> None:
+        """The event of that name has been given `seq`. account: common.chunk.account_key."""
         if generation < self._newest.get(host, 0):
             return
         stream = self.stream(host, generation)
         if upstream_seq > stream.cursor:
-            stream.seqs[upstream_seq] = seq
+            stream.add(upstream_seq, account, seq)
 
     def add_ours(self, host: int, epoch: int, position: int) -> None:
         """An event of our own, so named, has been given a seq."""
@@ -83,16 +118,7 @@ class Duplicates:
         newest = self._newest[said.host]
         if said.generation < newest or said.seq <= stream.cursor:
             return False
-        stream.cursor = said.seq
-        # Hosts' events are logged nearly in the order of their seqs, so this ends early; one
-        # that waits behind a later one goes when that goes.
-        done = 0
-        for upstream_seq in stream.seqs:
-            if upstream_seq > said.seq:
-                break
-            done += 1
-        for upstream_seq in list(islice(stream.seqs, done)):
-            del stream.seqs[upstream_seq]
+        stream.advance(said.seq)
         for key in [key for key in self._streams if key[0] == said.host and key[1] < newest]:
             del self._streams[key]
         return True

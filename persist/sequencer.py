@@ -4,7 +4,8 @@
 
     outlived                its sender, or the owner of its shard, was: not taken, see persist.fence
     no state in memory      the account's events wait, in order, until PostgreSQL has answered
-    duplicate               it is in the log: said so, nothing else
+    duplicate               it is in the log, or a newer one of its account from its host is: said so,
+                            nothing else
     our own                 has no number at a host; the base alone decides, see persist.duplicates
     recalled or outdated    back to ingest, with the newest state
 
@@ -250,16 +251,17 @@ class Sequencer:
         stream = self._duplicates.stream(event.host, event.generation)
         upstream_seq = event.upstream_seq
         marks = event.marks
+        did = event.did
+        account = account_key(did)
         if (
-            self._duplicates.has_ours(event.host, event.epoch, event.position)
+            self._duplicates.has_ours(event.host, epoch, event.position)
             if marks & _OURS
-            else upstream_seq in stream
+            else stream.has(upstream_seq, account)
         ):
             reply.duplicate.append(event.position)
             group.duplicates += 1
             fates.duplicate += 1
             return
-        did = event.did
         if self._recalls and not self._recalls.passes(member, did, event.recall):
             reply.back.append((event.position, state))
             group.back += 1
@@ -294,20 +296,20 @@ class Sequencer:
                 event.host,
                 event.generation,
                 upstream_seq,
-                event.epoch,
+                epoch,
                 event.position,
                 event.received_us,
                 tid_number(after.rev) if after.rev and kind <= _SYNC else 0,
-                account_key(did),
+                account,
             )
         )
         group.frames += (head, memoryview(frame)[event.seq_end :])
         group.size += length
         group.kinds[kind] += 1
         if marks & _OURS:
-            self._duplicates.add_ours(event.host, event.epoch, event.position)
+            self._duplicates.add_ours(event.host, epoch, event.position)
         else:
-            stream.seqs[upstream_seq] = seq
+            stream.add(upstream_seq, account, seq)
         if marks:
             self._tallies.add(event.host, marks)
         self._accounts.change(did, after, seq)

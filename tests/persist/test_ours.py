@@ -133,8 +133,8 @@ def test_what_is_sent_again_after_a_kill_is_logged_once(
         judged_over(again, silent, 1, upstream_seq=50, marks=Mark.OURS),
         # The host takes its word back at once, and what made us ask was no good …
         judged_over(silencing, active, 3, upstream_seq=51),
-        # … then speaks of an active account: the same number as the first, judged later.
-        judged_over(commit, silent._replace(active=True), 4, upstream_seq=50),
+        # … then speaks of an active account.
+        judged_over(commit, silent._replace(active=True), 4, upstream_seq=53),
     ]
     back_to_active = judged_over(again, silent, 5, upstream_seq=52)
     with closing(Ingest(place.config)) as ingest:
@@ -156,7 +156,7 @@ def test_what_is_sent_again_after_a_kill_is_logged_once(
     with place.reader() as reader:
         rows = [row for chunk in reader.read(1, 1 << 20) for row in chunk.rows()]
     assert [(row.flags, row.upstream_seq) for row in rows] == [
-        (Mark.OURS, 50), (0, 51), (0, 52), (0, 50),
+        (Mark.OURS, 50), (0, 51), (0, 52), (0, 53),
     ]  # fmt: skip
     with closing(connect(postgres_url, "test")) as connection, closing(Store(connection)) as store:
         assert store.find_states([account.did]) == {account.did: commit.after(active, 1, 0)}

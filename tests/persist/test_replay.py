@@ -287,6 +287,20 @@ def test_what_we_said_ourselves_takes_no_number_of_its_host(
     assert [duplicates.has_ours(HOST, 1, at) for at in range(3)] == [True, True, False]
 
 
+def test_what_was_overtaken_before_the_restart_is_overtaken_behind_it(
+    log: SegmentLog, store: Store, tmp_path: Path
+) -> None:
+    append(log, story("alice")[3:5])
+    append(log, story("bob")[6:7])
+    with closing(SegmentReader(tmp_path)) as reader:
+        found = catch_up(store, reader, lambda: False, Fence())
+    assert found is not None
+    stream = found[0].stream(HOST, 1)
+    alice, bob = (account_key(f"did:web:{name}.test") for name in ("alice", "bob"))
+    assert [stream.has(seq, alice) for seq in (100, 104, 105)] == [True, True, False]
+    assert [stream.has(seq, bob) for seq in (105, 106, 107)] == [True, True, False]
+
+
 def test_a_scan_position_that_is_too_high_skips_no_event(
     log: SegmentLog, store: Store, tmp_path: Path
 ) -> None:

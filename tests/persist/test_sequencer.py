@@ -7,7 +7,17 @@ from collections.abc import Iterable
 import pytest
 
 from common.chunk import Chunk, ChunkKind, Row, account_key, decode_chunk, join_chunk
-from common.envelope import NEVER_SEEN, AccountState, Batch, HostCursor, Judged, Kind, Mark, Reply
+from common.envelope import (
+    NEVER_SEEN,
+    AccountState,
+    Batch,
+    HostCursor,
+    Judged,
+    Kind,
+    Mark,
+    Reply,
+    base_of,
+)
 from common.syntax import tid_number
 from persist.account import Accounts
 from persist.duplicates import Duplicates
@@ -196,6 +206,50 @@ def test_what_lies_at_or_below_the_cursor_is_a_duplicate_and_is_forgotten() -> N
     again = [judged(n + 10, kind=Kind.IDENTITY, after=NEVER_SEEN, upstream_seq=n) for n in (1, 2)]
     assert desk.send(*again).duplicate == [11, 12]
     assert desk.send(judged(14, kind=Kind.IDENTITY, after=NEVER_SEEN, upstream_seq=4)).logged
+
+
+def test_what_was_dropped_once_and_is_read_again_does_not_undo_what_was_said_since() -> None:
+    # Before a crash the first was dropped for its host's rate, and the cursor stood below it.
+    desk = Desk(DID)
+    silent = NEVER_SEEN._replace(active=False, status="deactivated")
+    silencing = judged(7, after=silent, kind=Kind.ACCOUNT, upstream_seq=10)
+    newer = judged(1, after=NEVER_SEEN, kind=Kind.ACCOUNT, upstream_seq=11)
+    assert desk.send(newer).logged == [1]
+    # Judged against the newest state, as it is there.
+    event, frame = silencing
+    state = desk.accounts.get(DID)
+    assert state is not None
+    reply = desk.send((event._replace(base=base_of(state)), frame), epoch=2)
+    assert (reply.duplicate, reply.logged) == ([7], [])
+    assert desk.accounts.get(DID) == state
+    # Another account, another host and the next number are no concern of that.
+    for position, (account, host, upstream_seq) in enumerate(
+        [(did(2), 1, 10), (DID, 2, 10), (DID, 1, 12)], 20
+    ):
+        desk.accounts.learn(did(2), NEVER_SEEN)
+        known = desk.accounts.get(account)
+        assert known is not None
+        said = judged(
+            position, account=account, host=host, upstream_seq=upstream_seq, state=known,
+            after=known, kind=Kind.IDENTITY,
+        )  # fmt: skip
+        assert desk.send(said, epoch=2).logged == [position]
+
+
+def test_what_we_say_ourselves_neither_overtakes_nor_is_overtaken() -> None:
+    desk = Desk(DID)
+    active = NEVER_SEEN._replace(host=1)
+    ours = judged(1, upstream_seq=50, marks=Mark.OURS, kind=Kind.ACCOUNT, after=NEVER_SEEN)
+    assert desk.send(ours).logged == [1]
+    # The event that made us ask, and those of its account that a host said before.
+    for position, upstream_seq in ((2, 49), (3, 50)):
+        assert desk.send(
+            judged(position, upstream_seq=upstream_seq, kind=Kind.ACCOUNT, after=active,
+                   state=NEVER_SEEN if position == 2 else active)
+        ).logged == [position]  # fmt: skip
+    assert desk.send(
+        judged(4, upstream_seq=48, marks=Mark.OURS, kind=Kind.ACCOUNT, after=active, state=active)
+    ).logged == [4]
 
 
 def test_a_copy_that_comes_while_its_original_waits_is_told_when_both_are_done() -> None:

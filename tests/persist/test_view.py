@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from common.chunk import account_key
 from common.envelope import NEVER_SEEN, HostCursor, HostObservation, Mark
 from persist import view
 from persist.account import Accounts
@@ -25,7 +26,7 @@ class Desk:
     def event(self, seq: int) -> None:
         self.accounts.learn(did(seq), NEVER_SEEN)
         self.accounts.change(did(seq), STATE, seq)
-        self.duplicates.add(1, 1, seq, seq)
+        self.duplicates.add(1, 1, seq, account_key(did(seq)), seq)
 
 
 def test_nothing_new_is_no_flush() -> None:

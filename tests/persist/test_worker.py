@@ -176,6 +176,19 @@ def test_a_restart_goes_on_and_knows_what_was_logged(place: Relay) -> None:
     assert place.logged() == [(1, 1, 1), (2, 1, 2), (3, 1, 3)]
 
 
+def test_after_a_restart_of_both_an_older_word_on_an_account_is_no_news(place: Relay) -> None:
+    known = commit_over(NEVER_SEEN, 1)
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        assert ingest.ask(judged(1, after=known, upstream_seq=10)).logged == [1]
+    silencing = judged(
+        1, state=known, after=known._replace(active=False), kind=Kind.ACCOUNT, upstream_seq=9
+    )
+    with place.persist(), closing(Ingest(place.config, epoch=2)) as ingest:
+        # Dropped before the crash, and so not in the log; the cursor was below it.
+        assert ingest.ask(silencing).duplicate == [1]
+        eventually(lambda: rows(place, "SELECT active FROM account") == [(True,)])
+
+
 def test_an_ingest_that_outlives_persist_sends_again_in_order_to_the_next_one(
     place: Relay,
 ) -> None:
