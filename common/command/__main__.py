@@ -39,9 +39,11 @@ exit code: 0 drained and stopped · 1 refused, the reason is on standard error �
 """
 
 _STATUS = """\
-Shows every process of the relay in STANDPIPE_DATA_DIR with its state and its most telling numbers.
+Shows every process of the relay in STANDPIPE_DATA_DIR with its state and its most telling numbers, and
+the balance of them all: what came over the hosts' sockets, and where it is (docs/conservation.md).
 
-exit code: 0 all are up · 1 something is not, or no relay runs there · 2 wrong settings
+exit code: 0 all are up, and no event is unaccounted for · 1 something is not, or no relay runs there
+           2 wrong settings
 """
 
 _HOSTS = """\

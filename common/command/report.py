@@ -6,20 +6,15 @@ Values in, text out.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-Numbers: TypeAlias = dict[str, dict[str, float]]
-"""Metric → label value ("" without labels) → number."""
+from common.command.balance import CAME, ENDED, NOW, Numbers, Sums, sums, total, unaccounted
+from common.conservation import NAMES
 
 WANTED: Final = (
-    "standpipe_received_total",
-    "standpipe_forwarded_total",
-    "standpipe_dropped_total",
-    "standpipe_held",
-    "standpipe_in_flight",
+    *NAMES,
     "standpipe_hosts",
     "standpipe_durable_seq",
-    "standpipe_logged_total",
     "standpipe_log_bytes",
     "standpipe_head_seq",
     "standpipe_consumers",
@@ -30,12 +25,15 @@ WANTED: Final = (
 """The numbers that are asked for."""
 _SUMS: Final = {
     "received": "standpipe_received_total",
+    "said itself": "standpipe_originated_total",
     "forwarded": "standpipe_forwarded_total",
     "dropped": "standpipe_dropped_total",
+    "heeded": "standpipe_heeded_total",
+    "released": "standpipe_released_total",
     "held": "standpipe_held",
     "in flight": "standpipe_in_flight",
+    "unaccounted": "standpipe_unaccounted",
     "durable seq": "standpipe_durable_seq",
-    "logged": "standpipe_logged_total",
     "log bytes": "standpipe_log_bytes",
     "head seq": "standpipe_head_seq",
     "consumers": "standpipe_consumers",
@@ -44,8 +42,10 @@ _SUMS: Final = {
 """What is shown, in this order, where a process has it."""
 _SPLIT: Final = {"dropped": "standpipe_dropped_total", "hosts": "standpipe_hosts"}
 """What is shown by label too."""
-_OF_THE_CONNECTION: Final = frozenset(("info", "error"))
-"""Kinds of received messages that are no events, and so are neither forwarded nor dropped."""
+_RARE: Final = frozenset(("said itself", "heeded", "released"))
+"""What is shown only where there is any."""
+_WORDS: Final = {"originated": "said itself", "forwarded": "on disk", "in_flight": "in flight"}
+"""What the terms of the relay's balance are called, where not by their names."""
 
 
 @dataclass(slots=True)
@@ -79,11 +79,19 @@ class Relay:
             and all(process.state == "running" and _tells(process) for process in self.processes)
         )
 
+    @property
+    def balance(self) -> Sums:
+        """Over all processes that tell their numbers."""
+        return sums([p.numbers for p in self.processes if p.numbers is not None])
+
 
 def as_value(relay: Relay) -> dict[str, Any]:
     """For programs: every number that was found."""
+    balance = relay.balance
     return {
         "up": relay.up,
+        "unaccounted": balance.unaccounted,
+        "balance": balance.terms | {"written": balance.written, "heard": balance.heard},
         "data_dir": relay.data_dir,
         "port": relay.port,
         "supervisor": relay.owner,
@@ -95,6 +103,7 @@ def as_value(relay: Relay) -> dict[str, Any]:
                 "pid": process.pid,
                 "up_s": round(process.up_s, 1),
                 "problem": process.problem,
+                "unaccounted": unaccounted(process.numbers or {}),
                 "numbers": process.numbers,
             }
             for process in relay.processes
@@ -127,7 +136,7 @@ def as_text(relay: Relay) -> str:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)]
         lines.append("  ".join([*cells, row[5]]).rstrip())
-    return "\n".join([*lines, "", _sums(relay)])
+    return "\n".join([*lines, "", _balance(relay.balance), _flow(relay)])
 
 
 def _tells(process: Process) -> bool:
@@ -139,18 +148,13 @@ def _told(numbers: Numbers | None) -> str:
         return ""
     parts = []
     for word, metric in _SUMS.items():
-        if metric in numbers:
-            parts.append(f"{word} {_short(_sum(numbers[metric]))}")
+        if metric in numbers and (word not in _RARE or total(numbers, metric)):
+            parts.append(f"{word} {_short(total(numbers, metric))}")
         if word in _SPLIT and (split := _split(numbers.get(metric, {}))):
             parts[-1] += f" ({split})"
     if split := _split(numbers.get(_SPLIT["hosts"], {})):
         parts.append(f"hosts: {split}")
     return " · ".join(parts)
-
-
-def _sum(values: dict[str, float]) -> float:
-    """Over all labels, but for what is no event."""
-    return sum(number for label, number in values.items() if label not in _OF_THE_CONNECTION)
 
 
 def _split(values: dict[str, float]) -> str:
@@ -159,28 +163,29 @@ def _split(values: dict[str, float]) -> str:
     return ", ".join(f"{label} {_short(number)}" for number, label in some)
 
 
-def _sums(relay: Relay) -> str:
-    def total(metric: str) -> float:
-        return sum(
-            _sum(process.numbers.get(metric, {}))
-            for process in relay.processes
-            if process.numbers is not None
+def _balance(balance: Sums) -> str:
+    """What came over all hosts' sockets, and where it is."""
+
+    def side(names: tuple[str, ...]) -> str:
+        return " + ".join(
+            f"{_WORDS.get(name, name)} {_short(balance.terms[name])}" for name in names
         )
 
-    heads = [
-        sum(process.numbers["standpipe_head_seq"].values())
-        for process in relay.processes
-        if process.numbers is not None and "standpipe_head_seq" in process.numbers
-    ]
-    behind = total("standpipe_durable_seq") - min(heads) if heads else 0.0
+    return f"{side(CAME)} = {side((*ENDED, *NOW))} · unaccounted {_short(balance.unaccounted)}"
+
+
+def _flow(relay: Relay) -> str:
+    """How far the stages are apart."""
+    numbers = [process.numbers for process in relay.processes if process.numbers is not None]
+    heads = [total(each, "standpipe_head_seq") for each in numbers if "standpipe_head_seq" in each]
+    durable_seq = sum(total(each, "standpipe_durable_seq") for each in numbers)
+    behind = max(0, durable_seq - min(heads)) if heads else 0
+    consumers = sum(total(each, "standpipe_consumers") for each in numbers)
+    balance = relay.balance
     return (
-        f"received {_short(total('standpipe_received_total'))}"
-        f" = forwarded {_short(total('standpipe_forwarded_total'))}"
-        f" + dropped {_short(total('standpipe_dropped_total'))}"
-        f" + held {_short(total('standpipe_held'))}"
-        f" + in flight {_short(total('standpipe_in_flight'))}"
-        f" · broadcast behind the log by {_short(max(0.0, behind))}"
-        f" · consumers {_short(total('standpipe_consumers'))}"
+        f"written by this persist {_short(balance.written)},"
+        f" heard of by ingest {_short(balance.heard)} · broadcast behind the log by {_short(behind)}"
+        f" · consumers {_short(consumers)}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from common import locks
 from common.command import report
+from common.command.balance import Numbers
 from common.command.run import PROJECT
 from common.paths import Paths
 from common.process import EXIT_FAULT, EXIT_SETTINGS
@@ -37,7 +39,7 @@ def status(*, as_json: bool) -> int:
     found = gather(Paths.of(settings), settings.port)
     text = orjson.dumps(report.as_value(found)).decode() if as_json else report.as_text(found)
     print(text)
-    return 0 if found.up else EXIT_FAULT
+    return 0 if found.up and not found.balance.unaccounted else EXIT_FAULT
 
 
 def gather(paths: Paths, port: int) -> report.Relay:
@@ -48,21 +50,26 @@ def gather(paths: Paths, port: int) -> report.Relay:
     files = _run_files(paths.run_dir)
     # The relay's own, which need not be the port that is set where this is typed.
     port = next((file["port"] for file in files.values() if "port" in file), port)
+    numbers = _all_numbers(files)
+    nothing = (None, None)
     processes = []
     for state in states:
         name = state["name"]
         up_s = now_s - state["start"] if state["pid"] else 0.0
         file = files.pop(name, {})
         processes.append(
-            report.Process(name, state["statename"].lower(), state["pid"], up_s,
-                           *_numbers(file, state["pid"]))
+            report.Process(
+                name, state["statename"].lower(), state["pid"], up_s,
+                *(numbers[name] if file.get("pid") == state["pid"] else nothing),
+            )
         )  # fmt: skip
     # Without our supervisord, whoever has left a run file and is still there.
     for name, file in sorted(files.items()):
         if Path(f"/proc/{file['pid']}").exists():
             processes.append(
-                report.Process(name, "running", file["pid"], now_s - file["started_s"],
-                               *_numbers(file, file["pid"]))
+                report.Process(
+                    name, "running", file["pid"], now_s - file["started_s"], *numbers[name]
+                )
             )  # fmt: skip
     return report.Relay(str(paths.data_dir), port, owner, problem, processes)
 
@@ -113,10 +120,21 @@ def _run_files(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _numbers(file: dict[str, Any], pid: int) -> tuple[report.Numbers | None, str | None]:
-    """A process's numbers, or why there are none; neither for one that publishes none."""
-    if file.get("pid") != pid:
-        return None, None
+def _all_numbers(
+    files: dict[str, dict[str, Any]],
+) -> dict[str, tuple[Numbers | None, str | None]]:
+    """Each process's numbers.
+
+    Order: persist is asked last. What it has on disk it counts before anybody hears of it, so it is
+    never behind what the others said before.
+    """
+    return {
+        name: _numbers(files[name]) for name in sorted(files, key=lambda name: name == "persist")
+    }
+
+
+def _numbers(file: dict[str, Any]) -> tuple[Numbers | None, str | None]:
+    """A process's numbers, or why there are none."""
     host = _ANY_ADDRESS.get(file["metrics_host"], file["metrics_host"])
     host = f"[{host}]" if ":" in host else host
     # By name, so that no high-water mark is taken away from Prometheus.
@@ -126,9 +144,9 @@ def _numbers(file: dict[str, Any], pid: int) -> tuple[report.Numbers | None, str
             f"http://{host}:{file['metrics_port']}/metrics?{query}", timeout=_TIMEOUT_S
         ) as answer:
             text = answer.read().decode()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return None, f"its Prometheus port does not answer: {error}"
-    numbers: report.Numbers = {}
+    numbers: Numbers = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             label = next(iter(sample.labels.values()), "")

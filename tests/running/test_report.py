@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from common.command import report
-from common.command.report import Numbers, Process, Relay
+from common.command.balance import Numbers, sums
+from common.command.report import Process, Relay
 
 INGEST: Numbers = {
+    "standpipe_read_total": {"": 110},
+    "standpipe_inbox": {"": 4},
+    "standpipe_unread_total": {"": 2},
     "standpipe_received_total": {"commit": 90, "identity": 10, "info": 3, "error": 1},
+    "standpipe_originated_total": {"account": 0},
     "standpipe_forwarded_total": {"commit": 70, "identity": 9},
+    "standpipe_heeded_total": {"info": 3, "error": 1},
+    "standpipe_released_total": {"commit": 0},
     "standpipe_dropped_total": {"signature_invalid": 3, "car_malformed": 12, "field_invalid": 0},
     "standpipe_held": {"": 4},
     "standpipe_in_flight": {"": 2},
+    "standpipe_unaccounted": {"": 0},
+    "standpipe_log_epoch": {"": 7},
+    "standpipe_log_epoch_events": {"": 60},
     "standpipe_hosts": {"active": 2, "offline": 1},
     "process_resident_memory_bytes": {"": 100 * 2**20},
 }
-PERSIST: Numbers = {"standpipe_durable_seq": {"": 1234567}, "standpipe_logged_total": {"commit": 5}}
+PERSIST: Numbers = {
+    "standpipe_durable_seq": {"": 1234567},
+    "standpipe_received_total": {"event": 70},
+    "standpipe_forwarded_total": {"commit": 61, "identity": 3},
+    "standpipe_dropped_total": {"duplicate": 4, "sent_back": 0},
+    "standpipe_held": {"": 1},
+    "standpipe_in_flight": {"": 1},
+    "standpipe_unaccounted": {"": 0},
+    "standpipe_log_epoch": {"": 7},
+    "standpipe_log_epoch_events": {"": 64},
+}
 BROADCAST: Numbers = {
     "standpipe_head_seq": {"": 1234500},
     "standpipe_consumers": {"": 3},
@@ -43,20 +63,57 @@ def test_each_process_has_a_line_with_its_numbers() -> None:
     assert lines[0] == "relay in /srv/data, port 2470, under process 41"
     by_name = {line.split()[0]: line for line in lines if line}
     assert by_name["ingest-0"].endswith(
-        "received 100 · forwarded 79 · dropped 15 (car_malformed 12, signature_invalid 3) · "
-        "held 4 · in flight 2 · hosts: active 2, offline 1"
+        "received 104 · forwarded 79 · dropped 15 (car_malformed 12, signature_invalid 3) · heeded 4"
+        " · held 4 · in flight 2 · unaccounted 0 · hosts: active 2, offline 1"
     )
-    assert by_name["persist"].endswith("durable seq 1,234,567 · logged 5")
+    assert by_name["persist"].endswith(
+        "received 70 · forwarded 64 · dropped 4 (duplicate 4) · held 1 · in flight 1 · unaccounted 0"
+        " · durable seq 1,234,567"
+    )
     assert by_name["broadcast-0"].endswith("head seq 1,234,500 · consumers 3 · delivered 99")
     assert by_name["postgres"].split() == ["postgres", "running", "42", "1h01m", "-"]
     assert "100 MiB" in by_name["ingest-0"]
 
 
-def test_the_last_line_has_the_sums() -> None:
-    assert report.as_text(WHOLE).splitlines()[-1] == (
-        "received 100 = forwarded 79 + dropped 15 + held 4 + in flight 2"
+def test_the_last_lines_have_the_balance_of_the_relay_and_how_far_its_stages_are_apart() -> None:
+    balance, flow = report.as_text(WHOLE).splitlines()[-2:]
+    assert balance == (
+        "read 110 + said itself 0 = on disk 79 + dropped 15 + heeded 4 + released 0 + unread 2"
+        " + inbox 4 + held 4 + in flight 2 · unaccounted 0"
+    )
+    assert flow == (
+        "written by this persist 64, heard of by ingest 60"
         " · broadcast behind the log by 67 · consumers 3"
     )
+    told = report.as_value(WHOLE)
+    assert told["unaccounted"] == 0
+    terms = told["balance"]
+    assert terms["read"] + terms["originated"] == sum(
+        terms[name]
+        for name in (
+            "forwarded", "dropped", "heeded", "released", "unread", "inbox", "held", "in_flight",
+        )
+    )  # fmt: skip
+
+
+def test_an_event_that_one_process_lost_shows_in_the_relays_balance() -> None:
+    lost = relay(running("persist", PERSIST | {"standpipe_unaccounted": {"": 2}}))
+    assert lost.up
+    assert lost.balance.unaccounted == 2
+    assert report.as_text(lost).splitlines()[-2].endswith("unaccounted 2")
+    assert report.as_value(lost)["processes"][0]["unaccounted"] == 2
+
+
+def test_an_event_called_on_disk_that_persist_did_not_write_shows() -> None:
+    two: Numbers = INGEST | {"standpipe_log_epoch_events": {"": 5}}
+    assert sums([INGEST, two, PERSIST]).unaccounted == 1
+
+
+def test_what_an_earlier_persist_had_written_is_not_held_against_the_new_one() -> None:
+    """Whoever has not heard of the new one yet counts for nothing here."""
+    new: Numbers = {"standpipe_log_epoch": {"": 8}, "standpipe_log_epoch_events": {"": 0}}
+    found = sums([INGEST, PERSIST | new])
+    assert (found.written, found.heard, found.unaccounted) == (0, 0, 0)
 
 
 def test_a_whole_relay_is_up() -> None:
