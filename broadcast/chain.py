@@ -78,15 +78,20 @@ class Chain:
     def advance_by_log(self, chunk: Chunk) -> None:
         """Take a chunk with events that was read from the log at `next_seq`.
 
-        It may begin later: the reader has seen the claim that left the numbers between out.
+        It may begin before that.
 
         Raises:
-            Broken: it lies before `next_seq`, or its writer was outlived long ago.
+            Broken: it does not hold `next_seq`, or its writer was outlived long ago.
         """
-        if chunk.next_seq <= self.next_seq:
+        if not chunk.first_seq <= self.next_seq < chunk.next_seq:
             raise Broken(f"the log has chunk {chunk.first_seq} where seq {self.next_seq} should be")
         if chunk.epoch < self.epoch:
             raise Broken(f"the log has epoch {chunk.epoch} after epoch {self.epoch}")
         self.next_seq = chunk.next_seq
         self.crc = None
         self.epoch = chunk.epoch
+
+    def skip(self, next_seq: int) -> None:
+        """Step over a hole: numbers that the log does not have, or cannot give."""
+        self.next_seq = next_seq
+        self.crc = None

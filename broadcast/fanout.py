@@ -9,6 +9,9 @@ Consumers at the head have no place of their
 own, so a tick is one write each and nothing else. One whose socket is full keeps its place and
 pulls from there once the socket has drained.
 
+A hole stands in the ring like a chunk, and what is told of it lies between the frames: it goes the
+same way, and costs nothing where there is none.
+
 Order: the head moves before the writes, so that whoever blocks during its write goes on behind it.
 
 This module does not know WebSockets or where the log lies; it owns no socket.
@@ -25,10 +28,11 @@ from broadcast import metrics
 from broadcast.config import Limits
 from broadcast.consumer import Consumer, Departure, Signal, State
 from broadcast.cursor import is_outdated
+from broadcast.hole import Hole
 from broadcast.playback import Playback
 from broadcast.ring import Ring, Slice
 from common.chunk import Chunk
-from common.log import Outdated
+from common.log import Damaged, Outdated
 
 _SLICES_A_TURN: Final = 4
 """Slices that one consumer gets before the others have their turn."""
@@ -82,8 +86,8 @@ class Fanout:
 
     # --- chunks in ---
 
-    def publish(self, chunk: Chunk) -> None:
-        """Take the next chunk with events; it goes out with the next tick."""
+    def publish(self, chunk: Chunk | Hole) -> None:
+        """Take the next chunk with events, or a hole; it goes out with the next tick."""
         self._ring.append(chunk)
         metrics.UNSENT.note(self._ring.next_seq - self.live_seq)
         if self._tick is None:
@@ -178,7 +182,9 @@ class Fanout:
 
     def _read(self, outlet: Outlet) -> None:
         outlet.reading = True
-        reading = self.playback.read(outlet.consumer.next_seq, self.limits.read_bytes)
+        reading = self.playback.read(
+            outlet.consumer.next_seq, self.limits.read_bytes, self._ring.oldest_seq
+        )
         reading.add_done_callback(lambda done: self._on_read(outlet, done))
 
     def _on_read(self, outlet: Outlet, done: asyncio.Future[Slice]) -> None:
@@ -189,14 +195,16 @@ class Fanout:
         error = done.exception()
         if consumer.state is not State.PLAYBACK:
             return
+        fields = {"from_seq": consumer.next_seq}
         if error is None:
             part = done.result()
-            if part.events:
+            if part.data:
                 self._serve(outlet, part)
-            elif consumer.next_seq < self._ring.oldest_seq:
-                # Retention has taken all there was below the ring.
-                consumer.next_seq = self._ring.oldest_seq
-            self.pull(outlet)
+                self.pull(outlet)
+            else:
+                # The ring has what lies behind, so this is not the log that persist writes.
+                _log.error("the log ends before what was published", extra={"fields": fields})
+                outlet.depart(Departure.DAMAGED)
         elif isinstance(error, Outdated):
             if consumer.fresh:
                 # Retention was quicker than its first read: the window begins later now.
@@ -207,9 +215,9 @@ class Fanout:
             else:
                 outlet.depart(Departure.OUTDATED)
         else:
-            # Only who asks for the damaged range is let go; the others are not to suffer for it.
-            fields = {"from_seq": consumer.next_seq}
-            _log.error("the log cannot be read", exc_info=error, extra={"fields": fields})
+            # Only who asks for what cannot be read is let go; the others are not to suffer for it.
+            if not isinstance(error, Damaged):  # which was told once for all who meet it
+                _log.error("the log cannot be read", exc_info=error, extra={"fields": fields})
             outlet.depart(Departure.DAMAGED)
 
     def sweep(self, now_s: float) -> None:

@@ -21,6 +21,9 @@ DROPPED = counter(
 REFUSED = counter("standpipe_consumers_refused", "Streams refused before the upgrade.", ["status"])
 REQUESTS = counter("standpipe_http_requests", "HTTP answers, by status class.", ["status"])
 UNREADABLE = counter("standpipe_chunks_unreadable", "Messages from persist that were no chunks.")
+DAMAGED_RANGES = counter(
+    "standpipe_damaged_ranges", "Damaged ranges of the log that this process has met."
+)
 PENDING = high_water("chunks_pending")
 """Chunks that wait for a gap to be filled."""
 UNSENT = high_water("events_unsent")

@@ -1,6 +1,6 @@
 """What does the relay itself say on the stream, byte for byte?
 
-    #info OutdatedCursor · error FutureCursor · error ConsumerTooSlow
+    #info OutdatedCursor · #info Gap · error FutureCursor · error ConsumerTooSlow
 
 Each as a finished server-to-client WebSocket frame, like those that the log holds.
 
@@ -29,7 +29,9 @@ class StreamError(StrEnum):
 
 
 OUTDATED_CURSOR: Final = "OutdatedCursor"
-"""The one known name of an #info message."""
+"""The one name of an #info message that the lexicon knows."""
+GAP: Final = "Gap"
+"""Ours: numbers are missing at this place of the stream. The lexicon leaves other names open."""
 
 
 def websocket_frame(message: bytes) -> bytes:

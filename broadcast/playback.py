@@ -1,4 +1,4 @@
-"""What does the log hold from a seq on? Read off the loop, by a few threads.
+"""What does the log hold from a seq on, and what does it lack? Read off the loop, by a few threads.
 
 Each thread has a reader of its own, and the loop has one for the two numbers that the writer
 announces; a reader's handles are never used from two threads.
@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from broadcast.damage import Damages
+from broadcast.hole import Cause, Hole, Stretch, stretch_of
 from broadcast.ring import Slice
-from common.chunk import Chunk
-from common.log import LogReader
+from common.log import Damaged, LogReader
 
 
 class Playback:
@@ -30,6 +31,7 @@ class Playback:
         self._owner = threading.get_ident()
         self._own = threading.local()
         self._opened: list[LogReader] = []
+        self._damages = Damages()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="playback")
         self._loop = asyncio.get_running_loop()
 
@@ -45,18 +47,22 @@ class Playback:
         self._check_owner()
         return self._reader.oldest_seq
 
-    def read(self, seq: int, max_bytes: int) -> asyncio.Future[Slice]:
-        """Frames from `seq`, joined; without events when the log ends before it.
+    def read(self, seq: int, max_bytes: int, until_seq: int) -> asyncio.Future[Slice]:
+        """What a consumer at `seq` gets, joined; no data when the log ends before it.
+
+        Args:
+            until_seq: the caller knows how to go on there, so that a hole that reaches beyond it
+                is told up to it; behind `seq`.
 
         Raises, in the future:
             Outdated: `seq` has left the log.
-            Damaged: the log is broken there.
+            Damaged: the log is broken there, and where it goes on is not known.
         """
-        return self._loop.run_in_executor(self._pool, self._slice, seq, max_bytes)
+        return self._loop.run_in_executor(self._pool, self._slice, seq, max_bytes, until_seq)
 
-    def read_chunks(self, seq: int, max_bytes: int) -> asyncio.Future[list[Chunk]]:
-        """The same as chunks."""
-        return self._loop.run_in_executor(self._pool, self._chunks, seq, max_bytes)
+    def read_stretch(self, seq: int, max_bytes: int, until_seq: int) -> asyncio.Future[Stretch]:
+        """The same as chunks and holes."""
+        return self._loop.run_in_executor(self._pool, self._stretch, seq, max_bytes, until_seq)
 
     def close(self) -> None:
         """Wait for reads under way, then let go of all files."""
@@ -65,20 +71,29 @@ class Playback:
         for reader in (*self._opened, self._reader):
             reader.close()
 
-    def _chunks(self, seq: int, max_bytes: int) -> list[Chunk]:
+    def _stretch(self, seq: int, max_bytes: int, until_seq: int) -> Stretch:
         reader: LogReader | None = getattr(self._own, "reader", None)
         if reader is None:
             reader = self._own.reader = self._open_reader()
             self._opened.append(reader)
-        return reader.read(seq, max_bytes)
+        durable_seq = reader.durable_seq
+        try:
+            return stretch_of(reader.read(seq, max_bytes), seq, durable_seq, until_seq)
+        except Damaged as damage:
+            self._damages.note(damage, seq)
+            if damage.until_seq is None or damage.until_seq <= seq:
+                raise
+            return [Hole(seq, min(damage.until_seq, until_seq), Cause.DAMAGED)]
 
-    def _slice(self, seq: int, max_bytes: int) -> Slice:
-        chunks = self._chunks(seq, max_bytes)
-        if not chunks:
+    def _slice(self, seq: int, max_bytes: int, until_seq: int) -> Slice:
+        stretch = self._stretch(seq, max_bytes, until_seq)
+        if not stretch:
             return Slice(b"", seq, 0)
-        events = sum(chunk.count for chunk in chunks) - max(0, seq - chunks[0].first_seq)
-        data = b"".join([chunk.frames_from(seq) for chunk in chunks])
-        return Slice(data, chunks[-1].next_seq, events)
+        events = sum(part.count for part in stretch)
+        if stretch[0].count:
+            events -= max(0, seq - stretch[0].first_seq)
+        data = b"".join([part.frames_from(seq) for part in stretch])
+        return Slice(data, stretch[-1].next_seq, events)
 
     def _check_owner(self) -> None:
         if threading.get_ident() != self._owner:

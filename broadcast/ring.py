@@ -1,7 +1,7 @@
 """Which recent chunks does this member hold, and what follows a given seq?
 
-One window for all consumers, bounded in bytes. It is as dense as the log: a seq that no chunk holds
-was left out by a claim. Whoever needs an older seq reads the log.
+One window for all consumers, bounded in bytes. It is dense: what the log lacks is in it as a hole,
+which tells so. Whoever needs an older seq reads the log.
 
 This module does not know consumers, and it does not wait.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final, NamedTuple
 
+from broadcast.hole import Hole
 from common.chunk import Chunk
 
 _OVERHEAD_BYTES: Final = 250
@@ -22,7 +23,8 @@ _COMPACT_AT: Final = 1024
 class Slice(NamedTuple):
     """Finished frames back to back.
 
-    next_seq: the seq after the last of them. events: how many they are.
+    next_seq: where the stream goes on behind them. events: how many they are, without what is told
+    of holes.
     """
 
     data: bytes
@@ -38,7 +40,7 @@ class Ring:
         self.next_seq = next_seq
         self.held_bytes = 0
         self._limit_bytes = limit_bytes
-        self._chunks: list[Chunk] = []
+        self._chunks: list[Chunk | Hole] = []
         self._first_seqs: list[int] = []
         self._start = 0
         self._last: tuple[int, int, int, Slice] | None = None
@@ -50,15 +52,16 @@ class Ring:
             return self.next_seq
         return self._first_seqs[self._start]
 
-    def append(self, chunk: Chunk) -> None:
-        """Add the next chunk, which has events, and let go of the oldest ones.
+    def append(self, chunk: Chunk | Hole) -> None:
+        """Add the next chunk, which has events, or a hole, and let go of the oldest ones.
 
         Raises:
-            ValueError: it has nothing new.
+            ValueError: it has nothing new, or leaves numbers out in silence.
         """
         if chunk.next_seq <= self.next_seq:
             raise ValueError(f"chunk {chunk.first_seq} lies before seq {self.next_seq}")
-        # What lies between is a hole of the log's, or, in the first chunk, what nobody needs.
+        if chunk.first_seq > self.next_seq:
+            raise ValueError(f"chunk {chunk.first_seq} leaves out seq {self.next_seq}")
         self._chunks.append(chunk)
         self._first_seqs.append(self.next_seq)
         self.next_seq = chunk.next_seq
@@ -98,7 +101,8 @@ class Ring:
             from_seq = max(end_seq, chunk.first_seq)
             pieces.append(chunk.frames_from(from_seq))
             size += len(pieces[-1])
-            events += chunk.next_seq - from_seq
+            if chunk.count:
+                events += chunk.next_seq - from_seq
             end_seq = chunk.next_seq
         found = Slice(b"".join(pieces), end_seq, events)
         self._last = (seq, until_seq, max_bytes, found)

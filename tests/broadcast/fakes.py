@@ -19,12 +19,13 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from broadcast.config import STREAM_PATH, HttpLimits, Limits
 from broadcast.fanout import Fanout
+from broadcast.hole import Cause, Hole
 from broadcast.inlet import Inlet
-from broadcast.notice import websocket_frame
+from broadcast.notice import encode_info, websocket_frame
 from broadcast.server import bind
 from broadcast.worker import Worker
 from common.chunk import Chunk, ChunkKind, Row, encode_chunk
-from common.log import Outdated
+from common.log import Damaged, Outdated
 from common.transport import chunk_outlet
 from tests.broadcast.raw import Raw
 
@@ -55,6 +56,22 @@ def rows_of(frames: list[bytes]) -> list[Row]:
     ]
 
 
+def gap_of(first_seq: int, next_seq: int, cause: Cause = Cause.LEFT_OUT) -> bytes:
+    """The frame that tells of a hole to who comes to `first_seq`."""
+    return bytes(Hole(first_seq, next_seq, cause).frames_from(first_seq))
+
+
+def told_of(first_seq: int, next_seq: int, cause: Cause = Cause.LEFT_OUT) -> bytes:
+    """The message of the same."""
+    words = f"seq {first_seq} to {next_seq - 1} are missing: {cause.value}"
+    return encode_info("Gap", words)
+
+
+def frame_of(seq: int, size: int = 100) -> bytes:
+    """The finished frame of one event."""
+    return websocket_frame(message_of(seq, size))
+
+
 class FakeLog:
     """A log in memory; its readers fulfil common.log.LogReader in any thread."""
 
@@ -67,6 +84,8 @@ class FakeLog:
         """Of the chunks that are written from now on."""
         self.hidden: int | None = None
         """As long as it is set, readers see this as the durable seq."""
+        self.damaged: list[tuple[int, int | None]] = []
+        """Ranges that cannot be read: from where, and where it goes on, if that is known."""
         self.reads: list[int] = []
         self.before_read: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
@@ -104,10 +123,16 @@ class FakeLog:
             if from_seq < self.oldest_seq:
                 raise Outdated(self.oldest_seq)
             found: list[Chunk] = []
+            next_seq = from_seq
             for chunk in self.chunks:
                 if from_seq < chunk.next_seq <= self.durable_seq + 1 and max_bytes > 0:
+                    if self._is_damaged(next_seq, chunk):
+                        break
                     found.append(chunk)
+                    next_seq = chunk.next_seq
                     max_bytes -= len(chunk.raw)
+            if not found:
+                self._check_damage(from_seq)
             return found
 
     def seq_at(self, time_s: float) -> int:
@@ -115,6 +140,18 @@ class FakeLog:
 
     def close(self) -> None:
         pass
+
+    def _is_damaged(self, from_seq: int, chunk: Chunk) -> bool:
+        return any(
+            from_seq < (until_seq or chunk.next_seq) and first_seq < chunk.next_seq
+            for first_seq, until_seq in self.damaged
+        )
+
+    def _check_damage(self, from_seq: int) -> None:
+        for first_seq, until_seq in self.damaged:
+            if until_seq is None or from_seq < until_seq:
+                words = f"{first_seq}.seg, byte 17: the CRC does not match"
+                raise Damaged(words, first_seq, until_seq)
 
     def _add(self, kind: ChunkKind, rows: list[Row], frames: bytes) -> Chunk:
         now_us = int(time.time() * 1e6)

@@ -103,5 +103,16 @@ def test_the_log_must_not_go_back(log: FakeLog) -> None:
 def test_numbers_that_the_log_left_out_are_stepped_over(log: FakeLog) -> None:
     chain = following(log.append(2))
     log.claim(skip=10)
-    chain.advance_by_log(log.append(2))
+    late = log.append(2)
+    with pytest.raises(Broken, match="where seq 3 should be"):
+        chain.advance_by_log(late)
+    chain.skip(13)
+    chain.advance_by_log(late)
     assert chain.next_seq == 15
+
+
+def test_behind_a_hole_any_link_is_taken(log: FakeLog) -> None:
+    chain = following(log.append(2))
+    log.append(3)  # lost
+    chain.skip(6)
+    assert chain.judge(log.append(1)) is Link.NEXT

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from broadcast.hole import Cause, Hole
 from broadcast.notice import websocket_frame
 from broadcast.ring import Ring
-from tests.broadcast.fakes import FakeLog, message_of
+from tests.broadcast.fakes import FakeLog, gap_of, message_of
 
 LARGE = 10**9
 
@@ -88,15 +89,38 @@ def test_the_newest_chunk_stays_whatever_its_size() -> None:
     assert (ring.oldest_seq, ring.next_seq) == (2, 3)
 
 
-def test_numbers_that_a_claim_left_out_are_stepped_over() -> None:
+def test_a_hole_is_told_at_its_place() -> None:
     log, ring = FakeLog(), Ring(1, LARGE)
     ring.append(log.append(2))
     log.claim(skip=10)
+    ring.append(Hole(3, 13, Cause.LEFT_OUT))
     ring.append(log.append(2))
     part = ring.take(1, 15, LARGE)
-    assert (part.data, part.next_seq, part.events) == (frames(1, 2, 13, 14), 15, 4)
-    assert ring.take(3, 15, LARGE).data == frames(13, 14)
-    assert ring.take(8, 15, LARGE).data == frames(13, 14)
+    assert part.data == frames(1, 2) + gap_of(3, 13) + frames(13, 14)
+    assert (part.next_seq, part.events) == (15, 4)
+    assert ring.take(3, 13, LARGE) == (gap_of(3, 13), 13, 0)
+    assert ring.take(3, 15, LARGE).data == gap_of(3, 13) + frames(13, 14)
+    # From within it, what is missing from there.
+    assert ring.take(8, 15, LARGE) == (gap_of(8, 13) + frames(13, 14), 15, 2)
+    assert ring.take(13, 15, LARGE).data == frames(13, 14)
+
+
+def test_a_silent_hole_is_refused() -> None:
+    log, ring = FakeLog(), Ring(1, LARGE)
+    ring.append(log.append(2))
+    log.claim(skip=10)
+    with pytest.raises(ValueError, match="leaves out seq 3"):
+        ring.append(log.append(2))
+
+
+def test_a_hole_may_be_the_oldest_there_is() -> None:
+    log, ring = FakeLog(), Ring(1, 3000)
+    ring.append(log.append(2, 1000))
+    log.claim(skip=10)
+    ring.append(Hole(3, 13, Cause.LEFT_OUT))
+    ring.append(log.append(1, 2000))
+    assert (ring.oldest_seq, ring.next_seq) == (3, 14)
+    assert ring.take(3, 14, LARGE).data == gap_of(3, 13) + frames(13, size=2000)
 
 
 def test_a_chunk_without_news_is_a_fault() -> None:

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from broadcast.chain import Broken
 from common.chunk import CLOCK_SUSPECT, ChunkKind, encode_chunk
-from tests.broadcast.fakes import FakeLog, member_of, seq_of, seqs, until, with_limits
+from tests.broadcast.fakes import FakeLog, member_of, seq_of, seqs, told_of, until, with_limits
 from tests.fix_loop import LoopRun
 
 
@@ -104,13 +104,13 @@ def test_a_burst_that_fills_the_waiting_room_is_read_from_the_log(
         log = FakeLog()
         async with member_of(log, tmp_path) as member, member.stream() as stream:
             held = asyncio.get_running_loop().create_future()
-            reading = member.inlet._playback.read_chunks
+            reading = member.inlet._playback.read_stretch
 
-            async def slowly(seq: int, max_bytes: int) -> Any:
+            async def slowly(seq: int, max_bytes: int, until_seq: int) -> Any:
                 await held
-                return await reading(seq, max_bytes)
+                return await reading(seq, max_bytes, until_seq)
 
-            monkeypatch.setattr(member.inlet._playback, "read_chunks", slowly)
+            monkeypatch.setattr(member.inlet._playback, "read_stretch", slowly)
             log.append(1)
             for _ in range(100):
                 member.emit(1)
@@ -149,6 +149,7 @@ def test_persist_may_start_again_under_a_stream(loop_run: LoopRun, tmp_path: Pat
             await member.hears()
             member.publish(log.claim(skip=5))
             member.emit(1)
+            assert await stream.recv() == told_of(7, 12)
             assert await seqs(stream, 1) == [12]
 
     loop_run(story())
@@ -167,7 +168,7 @@ def test_numbers_that_a_claim_left_out_are_looked_for_once(
             assert await seqs(stream, 2) == [1, 2]
             before = fills()
             member.publish(log.claim(skip=5))
-            await until(lambda: member.inlet.next_seq == 8)
+            assert await stream.recv() == told_of(3, 8)
             for _ in range(5):
                 await member.hears()
             member.emit(1)
