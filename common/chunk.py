@@ -76,6 +76,10 @@ class ChunkError(ValueError):
     """These bytes are no chunk: too few, a wrong CRC, or a field out of range."""
 
 
+class UnknownFormat(ChunkError):
+    """A later release wrote this. It is neither damaged nor torn, and must not be changed."""
+
+
 class Head(NamedTuple):
     """The fixed first part of a chunk: enough to step over it.
 
@@ -168,6 +172,19 @@ class Chain:
         Raises:
             ChunkError: it does not follow; nothing was changed.
         """
+        self._check(chunk)
+        self.next_seq = chunk.first_seq + chunk.count
+        self.crc = chunk.crc
+        self.epoch = chunk.epoch
+
+    def step(self, head: Head, crc: int) -> None:
+        """The same for a chunk that `check_chunk` has seen."""
+        self._check(head)
+        self.next_seq = head.first_seq + head.events
+        self.crc = crc
+        self.epoch = head.epoch
+
+    def _check(self, chunk: Chunk | Head) -> None:
         if chunk.prev_crc != self.crc and self.crc is not None:
             raise ChunkError("a chunk does not name the CRC of the one before it")
         if chunk.first_seq != self.next_seq and (
@@ -176,9 +193,6 @@ class Chain:
             raise ChunkError(f"a chunk begins at seq {chunk.first_seq}, not {self.next_seq}")
         if chunk.epoch < self.epoch:
             raise ChunkError(f"a chunk of epoch {chunk.epoch} follows one of {self.epoch}")
-        self.next_seq = chunk.first_seq + chunk.count
-        self.crc = chunk.crc
-        self.epoch = chunk.epoch
 
 
 def account_key(did: str) -> bytes:
@@ -264,6 +278,7 @@ def peek_head(buffer: bytes | memoryview, offset: int = 0) -> Head:
 
     Raises:
         ChunkError: too few bytes for a head, or a field out of range.
+        UnknownFormat: a later release wrote it, or one byte of it is damaged.
     """
     try:
         head = Head._make(HEAD.unpack_from(buffer, offset))
@@ -272,7 +287,8 @@ def peek_head(buffer: bytes | memoryview, offset: int = 0) -> Head:
     if head.magic != MAGIC:
         raise ChunkError("no chunk begins here: wrong magic")
     if head.version != FORMAT_VERSION:
-        raise ChunkError(f"chunk format {head.version}, this release reads {FORMAT_VERSION}")
+        why = f"chunk format {head.version}, this release reads {FORMAT_VERSION}"
+        raise UnknownFormat(why) if head.version > FORMAT_VERSION else ChunkError(why)
     if head.kind not in _KINDS or head.flags & ~FLAGS_MAY_BE_IGNORED:
         raise ChunkError(f"chunk kind {head.kind}, flags {head.flags} are unknown")
     if not head.epoch or not head.first_seq or head.first_seq + head.events - 1 > SEQ_MAX:
@@ -284,6 +300,52 @@ def peek_head(buffer: bytes | memoryview, offset: int = 0) -> Head:
     if head.events and head.kind == ChunkKind.CLAIM:
         raise ChunkError("a claim has events")
     return head
+
+
+def check_chunk(buffer: bytes | memoryview, offset: int = 0) -> tuple[Head, int]:
+    """The head and the CRC of the chunk that begins at `offset`, when it is whole; no copy is made.
+
+    Raises:
+        ChunkError: too few bytes, a wrong CRC, or a field out of range.
+        UnknownFormat: a later release wrote it.
+    """
+    try:
+        head = peek_head(buffer, offset)
+    except UnknownFormat:
+        if _only_version_is_wrong(buffer, offset):
+            raise ChunkError("the number of a chunk's format is damaged") from None
+        raise
+    end = offset + head.length - CRC.size
+    with memoryview(buffer) as view:
+        if end + CRC.size > len(view):
+            raise ChunkError(f"the bytes end within a chunk of {head.length} bytes")
+        (crc,) = CRC.unpack_from(view, end)
+        if zlib.crc32(view[offset:end]) != crc:
+            raise ChunkError("the CRC of a chunk does not match its bytes")
+        check_rows(view, offset, head)
+    return head, crc
+
+
+def check_rows(view: memoryview, offset: int, head: Head) -> None:
+    """Whether the rows of the chunk at `offset` tile its frames; a CRC is not looked at.
+
+    Raises:
+        ChunkError: they do not.
+    """
+    rows_start = offset + HEAD.size
+    _check_rows(view[rows_start : rows_start + head.rows_len], head.frames_len, head.events)
+
+
+def _only_version_is_wrong(buffer: bytes | memoryview, offset: int) -> bool:
+    """Whether a chunk has a right CRC once its format is called ours: one byte of it is damaged."""
+    restored = bytearray(buffer[offset : offset + HEAD.size])
+    restored[len(MAGIC)] = FORMAT_VERSION
+    try:
+        length = peek_head(bytes(restored)).length
+    except ChunkError:
+        return False
+    body = bytes(restored) + bytes(buffer[offset + HEAD.size : offset + length])
+    return len(body) == length and zlib.crc32(body[: -CRC.size]) == CRC.unpack(body[-4:])[0]
 
 
 def decode_chunk(buffer: bytes | memoryview, offset: int = 0, *, check_crc: bool = True) -> Chunk:

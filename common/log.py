@@ -55,6 +55,8 @@ class LogWriter(Protocol):
     def claim(self, info: str, floor_seq: int = 1, reached_seq: int = 0) -> int:
         """Repair the tail, raise the epoch, shut earlier writers out; returns the next seq.
 
+        What is damaged stays as it is, and is told; the log goes on behind it.
+
         Args:
             info: what this writer says of itself.
             floor_seq: no number below it is given; those between are left out for good.
@@ -63,7 +65,8 @@ class LogWriter(Protocol):
 
         Raises:
             Fenced: another writer holds the log.
-            Damaged: the log is broken before its tail.
+            Damaged: the writer is strict, and what had been announced is damaged or gone.
+            UnknownFormat: a later release wrote the log; nothing was changed.
         """
 
     def append(
@@ -75,7 +78,7 @@ class LogWriter(Protocol):
     ) -> Chunk:
         """Write one chunk behind the last; call order is log order. Not durable before `wait`.
 
-        An empty one is a beat. Rows are packed by common.chunk.ROW, one each, and carry offset
+        An empty one is a beat; the log need not keep it. Rows are packed by common.chunk.ROW, one each, and carry offset
         and length within the frames, which come in any number of pieces. flags: the chunk's.
 
         Raises:
@@ -100,6 +103,10 @@ class LogWriter(Protocol):
     def durable_seq(self) -> int:
         """The last seq that is on disk; monotone."""
 
+    @property
+    def last_time_us(self) -> int:
+        """When the last chunk was written, Unix microseconds: no later one may seem older."""
+
     def retain(self, max_bytes: int, max_age_s: float, now_s: float) -> int:
         """Drop whole segments from the front; returns how many. Never the newest."""
 
@@ -120,6 +127,7 @@ class LogReader(Protocol):
             Outdated: `from_seq` has left the log.
             Damaged: the chunk that holds `from_seq` cannot be read; what lies before it was given
                 out before. A read from its `until_seq` goes on behind the damage.
+            UnknownFormat: a later release wrote what lies there.
         """
 
     @property

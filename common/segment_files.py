@@ -1,6 +1,7 @@
 """Which files make up the log on one machine, and what does the small `head` file tell?
 
     <20-digit first seq>.seg   chunks back to back; the number is the seq the file begins at
+    <20-digit first seq>.idx   where its chunks lie (common/segment_index.py): only a cache
     head                       epoch, durable_seq, oldest_seq: mapped into every reader's memory
     lock                       held by the writer
 
@@ -9,20 +10,28 @@ Names and the head's layout only; chunks are common/chunk.py's, reading is commo
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from pathlib import Path
 from typing import Final
 
+from common.chunk import UnknownFormat
+
 SUFFIX: Final = ".seg"
+INDEX_SUFFIX: Final = ".idx"
 HEAD_NAME: Final = "head"
 LOCK_NAME: Final = "lock"
 
-_HEAD_MAGIC: Final = int.from_bytes(b"SPHEAD01", "little")
+_HEAD_NAME: Final = b"SPHEAD"
+_HEAD_MAGIC: Final = int.from_bytes(_HEAD_NAME + b"01", "little")
 _HEAD_BYTES: Final = 64
 _EPOCH: Final = 1
 _DURABLE: Final = 2
 _OLDEST: Final = 3
+_DURABLE_CRC: Final = 4
+_BLOCK_BYTES: Final = 4096
+"""The grain at which a disk fails to read, in bytes."""
 
 
 class HeadMissing(Exception):
@@ -40,8 +49,51 @@ def list_segments(log_dir: Path) -> list[int]:
         names = os.listdir(log_dir)
     except FileNotFoundError:
         return []
-    stems = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+    return _bases(names, SUFFIX)
+
+
+def index_path(log_dir: Path, first_seq: int) -> Path:
+    """Where the index of the segment that begins at `first_seq` lies, if there is one."""
+    return log_dir / f"{first_seq:020d}{INDEX_SUFFIX}"
+
+
+def list_indexes(log_dir: Path) -> list[int]:
+    """The seqs that the segments begin at, or began, of which there is an index."""
+    return _bases(os.listdir(log_dir), INDEX_SUFFIX)
+
+
+def _bases(names: list[str], suffix: str) -> list[int]:
+    stems = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
     return sorted(int(stem) for stem in stems if len(stem) == 20 and stem.isdecimal())
+
+
+def read_at(fd: int, length: int, offset: int) -> bytes:
+    """What a file has at `offset`: at most `length` bytes, fewer where it ends.
+
+    Blocks that the disk cannot read any more come as zeros: no CRC fits them, so they are damage
+    like any other, and what lies behind them is read.
+
+    Raises:
+        OSError: anything else.
+    """
+    try:
+        return os.pread(fd, length, offset)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    found = bytearray()
+    end = min(offset + length, os.fstat(fd).st_size)
+    while offset < end:
+        size = min(_BLOCK_BYTES - offset % _BLOCK_BYTES, end - offset)
+        try:
+            block = os.pread(fd, size, offset)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            block = bytes(size)
+        found += block.ljust(size, b"\0")
+        offset += size
+    return bytes(found)
 
 
 class HeadFile:
@@ -56,12 +108,17 @@ class HeadFile:
 
         Raises:
             HeadMissing: see there.
+            UnknownFormat: a later release wrote it.
         """
         try:
             fd = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
         except FileNotFoundError:
             raise HeadMissing(f"{path} does not exist") from None
         try:
+            magic = os.pread(fd, 8, 0)
+            number = magic.removeprefix(_HEAD_NAME)
+            if magic.startswith(_HEAD_NAME) and number.isdigit() and number > b"01":
+                raise UnknownFormat(f"{path} has format {int(number)}, this release reads 1")
             if os.fstat(fd).st_size != _HEAD_BYTES:
                 raise HeadMissing(f"{path} is not a head file")
             access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
@@ -108,6 +165,18 @@ class HeadFile:
     @oldest_seq.setter
     def oldest_seq(self, value: int) -> None:
         self._cells[_OLDEST] = value
+
+    @property
+    def durable_crc(self) -> int:
+        """Of the last chunk that is on disk; 0 when that was never said.
+
+        Stored beside `durable_seq`, not together with it: it may be one chunk older or newer.
+        """
+        return self._cells[_DURABLE_CRC]
+
+    @durable_crc.setter
+    def durable_crc(self, value: int) -> None:
+        self._cells[_DURABLE_CRC] = value
 
     def close(self) -> None:
         """Unmap; twice does no harm."""
