@@ -29,6 +29,9 @@ SEQ_MAX: Final = 2**53 - 1
 """The largest seq that may be given. Source: event-stream spec, "Sequence Numbers"."""
 CLOCK_SUSPECT: Final = 0x01
 """Flag of a chunk: when it was written an ingest process believed our clock wrong."""
+DISK_LOW: Final = 0x02
+"""Flag of a chunk: when it was written the disk had less room than the reserve, so that the oldest
+segments go before their time. Events flow; a health answer may say `degraded` for it."""
 FLAGS_MAY_BE_IGNORED: Final = 0x0F
 """Flags of a chunk that a reader which does not know them may leave aside; it refuses any other."""
 CHUNK_MAX_BYTES: Final = 64 * 1024 * 1024
