@@ -41,6 +41,10 @@ class Disk:
         finally:
             os.close(fd)
 
+    def rename(self, path: Path, target: Path) -> None:
+        """Give a file the name of another one, which is gone then, in one step."""
+        path.replace(target)
+
     def remove(self, path: Path) -> None:
         """Remove a file; one that is gone already does no harm."""
         with contextlib.suppress(FileNotFoundError):
