@@ -116,6 +116,8 @@ def test_a_persist_that_stands_still_or_has_no_room_loses_and_doubles_nothing(
     loop_run: Any, request: pytest.FixtureRequest
 ) -> None:
     async def story(relay: Relay, network: Network, consumer: Consumer, _live: Delivered) -> None:
+        # It may have knocked at a broadcaster that had not seen the log yet; from here on it stays.
+        breaks = consumer.breaks
         # What piles up shows at the stage before, and nowhere else.
         await peaks(relay, "ingest-0", "ingest-1", "broadcast-0", "broadcast-1")
         pid = await asyncio.to_thread(relay.kill, "persist", signal.SIGSTOP)
@@ -133,7 +135,7 @@ def test_a_persist_that_stands_still_or_has_no_room_loses_and_doubles_nothing(
         await asyncio.to_thread(relay.wait_replaced, "persist", pid)
         assert [line for line in relay.log_lines() if "cannot write the log" in line["msg"]]
         await flows(network)
-        assert consumer.breaks == 0
+        assert consumer.breaks == breaks
 
     loop = request.node.callspec.params["loop_run"]
     assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), 240.0))
