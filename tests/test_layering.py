@@ -37,19 +37,19 @@ FILE_CALLS: Final = {
 
 EDGES: Final = {
     "common": {
-        "command/control.py", "command/preflight.py", "command/rejects.py", "command/run.py",
-        "command/status.py",
-        "database.py", "locks.py", "password.py", "paths.py", "place.py", "postgres.py",
-        "process.py", "segment_files.py", "segments.py", "selftest.py", "steady.py",
+        "command/control.py", "command/embedded.py", "command/log.py", "command/preflight.py",
+        "command/rejects.py", "command/run.py", "command/status.py",
+        "database.py", "locks.py", "log_walk.py", "password.py", "paths.py", "place.py",
+        "postgres.py", "process.py", "segment_files.py", "segments.py", "selftest.py", "steady.py",
         "telemetry.py", "transport.py",
     },
     "ingest": {
-        "connection.py", "fetch.py", "fleet.py", "hosts.py", "lanes.py", "outlet.py",
-        "reject_table.py", "resolver.py", "status.py", "store.py", "subscription.py", "worker.py",
+        "connection.py", "fetch.py", "fleet.py", "hosts.py", "lanes.py", "lease_table.py",
+        "leases.py", "outlet.py", "reject_table.py", "resolver.py", "status.py", "store.py", "subscription.py", "worker.py",
     },
     "persist": {
         "__main__.py", "disk.py", "inlet.py", "outlet.py", "segment_log.py", "store.py",
-        "store_thread.py", "worker.py",
+        "store_thread.py", "verify.py", "worker.py",
     },
     "broadcast": {
         "fanout.py", "inlet.py", "playback.py", "server.py", "store.py", "subscriber.py",
