@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -88,8 +88,13 @@ class Relay:
         hosts: list[str],
         folder: Path | None = None,
         environ: Mapping[str, str] | None = None,
+        command: Sequence[str] = ("common.command", "run"),
     ) -> None:
-        """Prepare; `start` starts it. Without `folder` a temporary one is made and removed."""
+        """Prepare; `start` starts it. Without `folder` a temporary one is made and removed.
+
+        command: the module that becomes the relay, and its arguments.
+        """
+        self._command = command
         self._temporary = None
         if folder is None:
             # Not pytest's folder: that one cannot be entered by the user PostgreSQL runs as.
@@ -138,7 +143,7 @@ class Relay:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", "tests.tether",
-                    sys.executable, "-m", "common.command", "run",
+                    sys.executable, "-m", *self._command,
                 ],
                 cwd=ROOT,
                 env=self.environ,
