@@ -1,8 +1,10 @@
-"""Which numbers does persist report? Each is listed here once."""
+"""Which numbers does persist report? Each is listed here once.
+
+What became of each event is one balance: persist.sequencer, common.conservation.
+"""
 
 from __future__ import annotations
 
-from common.envelope import Kind
 from common.telemetry import counter, gauge, high_water, histogram
 
 
@@ -10,20 +12,8 @@ class Metrics:
     """The numbers of this stage; set per group or per second, never per event."""
 
     def __init__(self) -> None:
-        logged = counter("standpipe_logged_total", "Events that became durable.", ["kind"])
-        self.logged = {kind: logged.labels(kind.name.lower()) for kind in Kind}
-        self.duplicates = counter(
-            "standpipe_duplicates_total", "Events that were in the log already; ingest drops them."
-        )
-        self.sent_back = counter(
-            "standpipe_sent_back_total", "Events sent back, judged against an outdated state."
-        )
         self.refused_batches = counter(
             "standpipe_refused_batches_total", "Batches from ingest processes that were outlived."
-        )
-        self.outlived_events = counter(
-            "standpipe_outlived_events_total",
-            "Events from owners whose shard another one has claimed; not taken.",
         )
         self.lost_replies = counter(
             "standpipe_lost_replies_total", "Replies to ingest processes that were gone."
@@ -42,9 +32,6 @@ class Metrics:
             "standpipe_upstream_seqs_in_memory", "Logged events above their host's cursor."
         )
         self.recalls = gauge("standpipe_recalls", "Accounts of which a judged-again event is due.")
-        self.waiting = gauge(
-            "standpipe_waiting_for_state", "Events whose account is being looked up."
-        )
         self.fsync_s = histogram(
             "standpipe_fsync_seconds", "Writing and flushing one group.",
             buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0),

@@ -17,11 +17,13 @@ It does not know files, sockets or clocks.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
 from common.account_state import state_after
 from common.chunk import ROW, account_key
+from common.conservation import Balance, Logged
 from common.envelope import (
     NEVER_SEEN,
     AccountState,
@@ -52,10 +54,10 @@ class Group:
     """What becomes durable together, and who is told then.
 
     rows, frames: of the events, in order of seq; the frames in pieces. size: bytes of `frames`. kinds: how many of each
-    kind, by its number. replies: by the route they leave on. back, duplicates, outlived: how many.
+    kind, by its number. replies: by the route they leave on.
     """
 
-    __slots__ = ("back", "duplicates", "frames", "kinds", "outlived", "replies", "rows", "size")
+    __slots__ = ("frames", "kinds", "replies", "rows", "size")
 
     def __init__(self) -> None:
         self.rows: list[bytes] = []
@@ -63,30 +65,34 @@ class Group:
         self.size = 0
         self.kinds = [0, 0, 0, 0, 0]
         self.replies: dict[bytes, Reply] = {}
-        self.back = 0
-        self.duplicates = 0
-        self.outlived = 0
 
 
 class Fates:
-    """What became of every event that came to `take`, since the start:
+    """What became of every event that was received since the start, each counted where it happens.
 
-    received = logged + duplicate + back + outlived + unheard + abandoned, and those still waiting.
-
-    logged: given a seq. outlived: of an earlier owner of its shard. unheard: sent before its sender
-    knew of this persist. abandoned: its process was outlived while it waited.
+    written: on disk, by number of the kind. back: to be judged again. outlived: of an earlier owner of
+    its shard. unheard: sent before its sender knew of this persist. refused: its process was
+    outlived. abandoned: so it was, while the event waited.
     """
 
-    __slots__ = ("abandoned", "back", "duplicate", "logged", "outlived", "received", "unheard")
+    __slots__ = (
+        "abandoned", "back", "duplicate", "outlived", "received", "refused", "unheard", "written",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.received = 0
-        self.logged = 0
+        self.written = [0, 0, 0, 0, 0]
         self.duplicate = 0
         self.back = 0
         self.outlived = 0
         self.unheard = 0
+        self.refused = 0
         self.abandoned = 0
+
+    def wrote(self, group: Group) -> None:
+        """A group is on disk."""
+        for kind, count in enumerate(group.kinds):
+            self.written[kind] += count
 
 
 class _Waiting:
@@ -131,12 +137,31 @@ class Sequencer:
         self._recalls = recalls
         self._tallies = tallies
         self._epochs: dict[int, int] = {}
-        self._waiting: dict[str, list[_Waiting]] = {}
+        self._waiting: dict[str, deque[_Waiting]] = {}
 
     def cut(self) -> Group:
         """The group as it stands; the next event begins a new one."""
         group, self.group = self.group, Group()
         return group
+
+    def balance(self) -> Balance:
+        """Where every event is that has come here; not to be asked while a group is being written."""
+        fates = self.fates
+        return Balance(
+            received={"event": fates.received},
+            forwarded={kind.name.lower(): fates.written[kind] for kind in Kind},
+            dropped={
+                "duplicate": fates.duplicate,
+                "sent_back": fates.back,
+                "outlived": fates.outlived,
+                "unheard": fates.unheard,
+                "refused": fates.refused,
+                "abandoned": fates.abandoned,
+            },
+            held=sum(map(len, self._waiting.values())),
+            in_flight=len(self.group.rows),
+            logged=Logged(self._log_epoch, sum(fates.written)),
+        )
 
     def admit(self, route: bytes, batch: Batch) -> bool:
         """The fence: whether the sender is the newest process of its member number.
@@ -150,6 +175,8 @@ class Sequencer:
             self._recalls.forget(batch.member)
         elif batch.epoch < newest:
             self._reply(route).refused = True
+            self.fates.received += len(batch.events)
+            self.fates.refused += len(batch.events)
             return False
         # Every batch is answered, the empty one too: it is a greeting, or a beat.
         reply = self._reply(route)
@@ -176,19 +203,21 @@ class Sequencer:
         Yields each time the group is full: the caller then cuts it and has it written.
         """
         fates = self.fates
-        fates.received += len(batch.events)
         if batch.log_epoch != self._log_epoch:
+            fates.received += len(batch.events)
             fates.unheard += len(batch.events)
             return
         waiting, accounts = self._waiting, self._accounts
         for event, frame in zip(batch.events, batch.frames, strict=True):
+            # One by one: in the midst of a batch its group may be written, and the balance be asked.
+            fates.received += 1
             did = event.did
             if did in waiting:
                 self._wait(did, _Waiting(route, batch, event, frame))
                 continue
             state = accounts.get(did)
             if state is None:
-                waiting[did] = []
+                waiting[did] = deque()
                 self.wanted.append(did)
                 self._wait(did, _Waiting(route, batch, event, frame))
                 continue
@@ -202,10 +231,11 @@ class Sequencer:
         Args:
             state: None when there is nothing. Yields as `take` does.
         """
-        events = self._waiting.pop(did)
+        events = self._waiting[did]
         self._accounts.learn(did, state or NEVER_SEEN)
-        self.waiting_events -= len(events)
-        for waited in events:
+        while events:
+            waited = events.popleft()
+            self.waiting_events -= 1
             # An outlived process can use no answer: its successor reads the event again.
             if self._epochs[waited.member] != waited.epoch:
                 self.fates.abandoned += 1
@@ -215,6 +245,7 @@ class Sequencer:
             self._sequence(waited.route, waited.member, waited.event, waited.frame, newest)
             if self.group.size >= GROUP_BYTES:
                 yield
+        del self._waiting[did]
 
     def _wait(self, did: str, event: _Waiting) -> None:
         self._waiting[did].append(event)
@@ -245,7 +276,6 @@ class Sequencer:
         if self._fence.epochs.get(event.shard) != epoch and not self._holds(
             reply, event.shard, epoch
         ):
-            group.outlived += 1
             fates.outlived += 1
             return
         stream = self._duplicates.stream(event.host, event.generation)
@@ -259,12 +289,10 @@ class Sequencer:
             else stream.has(upstream_seq, account)
         ):
             reply.duplicate.append(event.position)
-            group.duplicates += 1
             fates.duplicate += 1
             return
         if self._recalls and not self._recalls.passes(member, did, event.recall):
             reply.back.append((event.position, state))
-            group.back += 1
             fates.back += 1
             return
         # S-AUT-07. What a verdict was reached against, field by field: see common.envelope.base_of.
@@ -277,7 +305,6 @@ class Sequencer:
         ):
             self._recalls.sent_back(member, did, event.recall)
             reply.back.append((event.position, state))
-            group.back += 1
             fates.back += 1
             return
         seq = self.next_seq
@@ -314,4 +341,3 @@ class Sequencer:
             self._tallies.add(event.host, marks)
         self._accounts.change(did, after, seq)
         reply.logged.append(event.position)
-        fates.logged += 1

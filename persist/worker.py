@@ -22,8 +22,9 @@ from typing import Final
 import zmq
 
 from common.chunk import CLOCK_SUSPECT
+from common.conservation import serve
 from common.database import ensure_schema, wait_for_database
-from common.envelope import Batch, Kind, UnknownVersion
+from common.envelope import Batch, UnknownVersion
 from common.process import Fault
 from common.segments import SegmentReader
 from persist.account import Accounts
@@ -123,6 +124,7 @@ class Worker:
             next_seq, self._log.epoch, self._accounts, duplicates, self._recalls, self._tallies,
             fence,
         )  # fmt: skip
+        serve(self._sequencer.balance())
         self._max_bytes = config.replay_bytes or self._free_share()
         self._metrics.log_limit_bytes.set(self._max_bytes)
         self._finder = StoreThread(config.database_url, "persist finder", applied_seq)
@@ -281,6 +283,9 @@ class Worker:
                 f"{self._log.durable_seq} was published"
             ) from error
         metrics.fsync_s.observe(time.perf_counter() - began_s)
+        # … then counted as such, so that nobody can have heard of more than this process shows …
+        self._sequencer.fates.wrote(group)
+        serve(self._sequencer.balance())
         # … then published; replies are the caller's, after this.
         self._outlet.publish(chunk)
         self._flags = flags
@@ -290,9 +295,6 @@ class Worker:
             metrics.group_bytes.note(group.size)
             metrics.group_bytes.note(0)
             metrics.durable_seq.set(self._log.durable_seq)
-            for kind, count in enumerate(group.kinds):
-                if count:
-                    metrics.logged[Kind(kind)].inc(count)
 
     def _flags_at(self, now_s: float) -> int:
         """The flags of a chunk that is written now."""
@@ -304,12 +306,6 @@ class Worker:
             reply.log_epoch = epoch
             reply.durable_seq = durable_seq
             self._inlet.send(route, reply)
-        if group.back:
-            self._metrics.sent_back.inc(group.back)
-        if group.duplicates:
-            self._metrics.duplicates.inc(group.duplicates)
-        if group.outlived:
-            self._metrics.outlived_events.inc(group.outlived)
 
     def _tick(self, now_s: float) -> None:
         self._tick_due_s = now_s + TICK_S
@@ -326,7 +322,7 @@ class Worker:
         metrics.accounts.set(len(self._accounts))
         metrics.upstream_seqs.set(len(self._duplicates))
         metrics.recalls.set(len(self._recalls))
-        metrics.waiting.set(self._sequencer.waiting_events)
+        serve(self._sequencer.balance())
         if self._inlet.lost_replies:
             metrics.lost_replies.inc(self._inlet.lost_replies)
             self._inlet.lost_replies = 0

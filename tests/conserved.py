@@ -86,8 +86,6 @@ def remainder(numbers: Numbers) -> float:
 def balance_errors(numbers: Numbers) -> list[str]:
     """What is wrong with one process's balance; nothing, or a bug."""
     found = []
-    if "standpipe_unaccounted" not in numbers:
-        return ["it shows no balance"]
     if remainder(numbers) or numbers["standpipe_unaccounted"][""]:
         found.append(f"{remainder(numbers):.0f} events are unaccounted for: {numbers}")
     found += [
@@ -159,8 +157,9 @@ class Conserved:
             numbers = scrape(file["metrics_port"])
         except (OSError, http.client.HTTPException):
             return None
-        # A port may have gone to somebody else, unless its owner still lives.
-        if self._relay.run_file(name) != file:
+        # A port may have gone to somebody else, unless its owner still lives; and who has only just
+        # begun shows no balance yet.
+        if self._relay.run_file(name) != file or "standpipe_unaccounted" not in numbers:
             return None
         life = (name, int(file["pid"]))
         self.answers[name] += 1

@@ -56,7 +56,7 @@ def test_a_claim_is_answered_and_shuts_earlier_owners_out() -> None:
     assert claim(desk, NEW, member=1).claimed == [ShardClaim(SHARD, NEW)]
     reply = desk.send(said(2, OLD), said(3, OLD))
     assert reply == Reply(0, 0, outlived=[ShardClaim(SHARD, NEW)])
-    assert desk.groups[-1].outlived == 2
+    assert desk.sequencer.fates.outlived == 2
     assert desk.send(said(2, NEW), member=1).logged == [2]
     assert [row.position for row in desk.rows()] == [1, 2]
 
@@ -115,14 +115,16 @@ def test_every_event_that_comes_is_counted_once_whatever_becomes_of_it() -> None
     claim(desk, NEW, member=1)
     desk.send(said(4, OLD), said(5, OLD, account=did(2)))
     desk.send(said(6, NEW, account=did(2)), epoch=2)
-    fates = desk.sequencer.fates
-    assert (fates.received, desk.sequencer.waiting_events) == (7, 2)
+    desk.send(said(7, OLD), epoch=1)
+    balance = desk.sequencer.balance()
+    assert (balance.received, balance.held) == ({"event": 8}, 2)
     desk.answer(did(2))
-    counts = (
-        fates.logged, fates.duplicate, fates.back, fates.unheard, fates.outlived, fates.abandoned,
-    )  # fmt: skip
-    assert counts == (2, 1, 1, 1, 1, 1)
-    assert fates.received == sum(counts)
+    balance = desk.sequencer.balance()
+    assert balance.forwarded == {"commit": 0, "sync": 0, "identity": 2, "account": 0}
+    assert balance.dropped == {
+        "duplicate": 1, "sent_back": 1, "outlived": 1, "unheard": 1, "refused": 1, "abandoned": 1,
+    }  # fmt: skip
+    assert (balance.held, balance.in_flight, balance.unaccounted) == (0, 0, 0)
 
 
 # --- in the process ---
