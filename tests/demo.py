@@ -48,25 +48,23 @@ class Watch:
     numbers: dict[str, Counter[str]] = field(default_factory=dict)
     disk_bytes: int = 0
 
-    def total(self, prefix: str) -> float:
-        """Sum over all processes of the numbers whose name begins so."""
+    def total(self, name: str, stage: str = "ingest") -> float:
+        """Sum of one number, which has no labels, over the processes of a stage."""
         return sum(
-            value
-            for process in self.numbers.values()
-            for key, value in process.items()
-            if key.startswith(prefix)
+            numbers[name] for process, numbers in self.numbers.items() if process.startswith(stage)
         )
 
     def unfinished(self) -> int:
-        """Events that were received and have no end yet."""
-        ended = self.total("standpipe_forwarded_total{") + sum(self.drops().values())
-        return int(self.total("standpipe_received_total{") - ended)
+        """Messages that were read and have no end yet."""
+        return int(
+            sum(map(self.total, ("standpipe_inbox", "standpipe_held", "standpipe_in_flight")))
+        )
 
     def drops(self) -> dict[str, int]:
-        """Drops by reason, over all processes."""
+        """Drops by reason, over all ingest processes."""
         found: Counter[str] = Counter()
-        for process in self.numbers.values():
-            for key, value in process.items():
+        for process, numbers in self.numbers.items():
+            for key, value in numbers.items() if process.startswith("ingest") else ():
                 if key.startswith("standpipe_dropped_total{") and value:
                     found[key.split('"')[1]] += int(value)
         return dict(found)
@@ -107,7 +105,7 @@ def picture(
     return [
         (
             f"standpipe demo   {past_s:5.0f} s   {rate:6.1f} events/s"
-            f"   seq {watch.total('standpipe_durable_seq'):.0f}"
+            f"   seq {watch.total('standpipe_durable_seq', 'persist'):.0f}"
             f"   on disk {watch.disk_bytes / 1e6:.1f} MB"
         ),
         (
@@ -117,7 +115,7 @@ def picture(
         f"  hosts      {hosts}   (port:seq)",
         (
             f"  delivered  {len(delivered.frames)} of {sum(said.values())} valid"
-            f"   waiting for identities {watch.total('standpipe_held '):.0f}"
+            f"   waiting for identities {watch.total('standpipe_held'):.0f}"
         ),
         f"  dropped    {drops or 'nothing yet'}",
         f"  stream     {relay.stream_url}?cursor=0",
@@ -230,7 +228,7 @@ def summary(network: Network, report: Report, watch: Watch, consumer: Consumer) 
         f"connection breaks {consumer.breaks}"
     )
     print(f"on disk   {watch.disk_bytes / 1e6:.1f} MB, durable seq "
-          f"{watch.total('standpipe_durable_seq'):.0f}")  # fmt: skip
+          f"{watch.total('standpipe_durable_seq', 'persist'):.0f}")  # fmt: skip
     for fault, examples in report.examples.items():
         print(f"{fault}: {examples}")
     said = Counter(_reason(str(e.drop)) for e in network.truth.entries if e.drop is not None)

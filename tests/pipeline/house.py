@@ -97,7 +97,7 @@ class House:
             cwd=ROOT, env=self.relay.environ, capture_output=True, text=True, check=False,
         )  # fmt: skip
         told: dict[str, Any] = json.loads(asked.stdout)
-        assert told["up"] is (asked.returncode == 0)
+        assert (told["up"] and not told["unaccounted"]) is (asked.returncode == 0)
         return told
 
 

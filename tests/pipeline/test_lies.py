@@ -16,7 +16,7 @@ import pytest
 from common.verdict import DropReason
 from ingest.judge import STEPS, name_of
 from tests.pipeline.house import FLOW_S, House, house
-from tests.pipeline.test_hostile import conserved
+from tests.pipeline.test_hostile import all_ended
 from tests.simnet import NetworkConfig
 from tests.simnet.account import Account
 from tests.simnet.lies import LIES
@@ -57,7 +57,7 @@ def test_every_lie_is_dropped_for_its_reason_and_nothing_else_is_lost(
             assert pids == [await asyncio.to_thread(at.relay.pid, name) for name in PROCESSES]
             assert [host.accepted for host in at.network.hosts] == [1, 1]
             assert {entry.name for entry in at.network.truth.entries} >= set(LIES)
-            await at.until("every event to have one end", lambda: conserved(at.status()), FLOW_S)
+            await at.until("every event to have one end", lambda: all_ended(at.status()), FLOW_S)
             await every_step_has_run(at)
 
     loop_run(story(), 300.0)

@@ -10,7 +10,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
 
-from tests.pipeline.test_kill import FLOW_S, NETWORK, RATE, assert_whole, flows, under_load
+from tests.conserved import conserved
+from tests.pipeline.test_kill import (
+    FLOW_S,
+    NETWORK,
+    PROCESSES,
+    RATE,
+    assert_whole,
+    flows,
+    under_load,
+)
 from tests.relay import Relay, alive, children_of
 from tests.simnet import Consumer, Network
 from tests.simnet.delivered import Delivered
@@ -45,27 +54,14 @@ async def said(network: Network, count: float) -> None:
         await asyncio.sleep(0.02)
 
 
-def unaccounted(relay: Relay) -> float:
-    """Messages without a fate, over all ingest processes."""
-    total = 0.0
-    for name in ("ingest-0", "ingest-1"):
-        for key, value in relay.metrics(name).items():
-            if key.startswith("standpipe_received_total"):
-                total += 0 if '"info"' in key or '"error"' in key else value
-            elif key.startswith(("standpipe_forwarded_total", "standpipe_dropped_total")) or key in (
-                "standpipe_held", "standpipe_in_flight",
-            ):  # fmt: skip
-                total -= value
-    return total
-
-
 def test_a_process_that_stands_still_loses_and_doubles_nothing(loop_run: Any) -> None:
     async def story(relay: Relay, network: Network, _consumer: Consumer, _live: Delivered) -> None:
-        for names in STILL:
-            async with stopped(relay, *names):
-                await said(network, 4 * RATE)
-            await flows(network)
-            assert await asyncio.to_thread(unaccounted, relay) == 0, names
+        async with conserved(relay) as watch:
+            for names in STILL:
+                async with stopped(relay, *names):
+                    await said(network, 4 * RATE)
+                await flows(network)
+        assert {*watch.answers, "postgres"} == set(PROCESSES)
 
     assert_whole(*loop_run(under_load(story), 240.0))
 
