@@ -3,7 +3,8 @@
 Health is a statement about delivery: it needs persist to be heard from, and this member's head to
 keep up with the log's. An open port says nothing, and neither does a network without events:
 persist beats when nothing happens. While our clock is doubted events of most hosts are held back,
-so then it is not delivery either.
+so then it is not delivery either. Without PostgreSQL the accounts that persist has in memory go on, which
+is delivery, degraded; once an event has to wait for what only PostgreSQL knows, it is none.
 
 This module has no clock; all times are handed in.
 """
@@ -25,6 +26,7 @@ class Reason(StrEnum):
     SILENT = "silent"
     BEHIND = "behind"
     CLOCK = "clock"
+    DATABASE = "database"
 
 
 class Unhealthy(NamedTuple):
@@ -41,6 +43,8 @@ class Pulse:
     opened: the log can be read. heard_s: when a chunk or beat of the newest writer last came.
     level_s: when this member's head was last at the log's durable head.
     clock_suspect: persist said last that an ingest process believes our clock wrong.
+    database_away, events_held: persist said last that PostgreSQL does not answer, and that events wait
+        for it.
     """
 
     opened: bool = False
@@ -48,6 +52,16 @@ class Pulse:
     level_s: float | None = None
     draining: bool = False
     clock_suspect: bool = False
+    database_away: bool = False
+    events_held: bool = False
+
+
+def why_degraded(pulse: Pulse) -> Unhealthy | None:
+    """What is missing while all that comes is delivered; None when nothing is. After `why_unhealthy`."""
+    if pulse.database_away:
+        message = "PostgreSQL does not answer: accounts that are in memory go on, others would wait"
+        return Unhealthy(Reason.DATABASE, message)
+    return None
 
 
 def why_unhealthy(pulse: Pulse, now_s: float) -> Unhealthy | None:
@@ -66,4 +80,6 @@ def why_unhealthy(pulse: Pulse, now_s: float) -> Unhealthy | None:
     if pulse.clock_suspect:
         message = "most hosts write revs from the future: is the clock of this machine right?"
         return Unhealthy(Reason.CLOCK, message)
+    if pulse.events_held:
+        return Unhealthy(Reason.DATABASE, "events wait for PostgreSQL, which does not answer")
     return None

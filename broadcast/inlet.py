@@ -24,7 +24,14 @@ from broadcast.chain import Broken, Chain, Link
 from broadcast.health import Pulse
 from broadcast.hole import Cause, Hole, Stretch
 from broadcast.playback import Playback
-from common.chunk import CLOCK_SUSPECT, Chunk, ChunkError, decode_chunk
+from common.chunk import (
+    CLOCK_SUSPECT,
+    DATABASE_AWAY,
+    EVENTS_HELD,
+    Chunk,
+    ChunkError,
+    decode_chunk,
+)
 from common.log import Damaged
 
 FILL_BYTES: Final = 512 * 1024
@@ -112,6 +119,8 @@ class Inlet:
         if chunk.epoch >= self._chain.epoch:
             self._pulse.heard_s = self._loop.time()
             self._pulse.clock_suspect = bool(chunk.flags & CLOCK_SUSPECT)
+            self._pulse.database_away = bool(chunk.flags & DATABASE_AWAY)
+            self._pulse.events_held = bool(chunk.flags & EVENTS_HELD)
             self._told_seq = chunk.next_seq - 1
         if self._filling is None:
             self._try(chunk)

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from broadcast import metrics
 from broadcast.admin import CHALLENGE, may_enter
 from broadcast.config import STREAM_PATH, HttpLimits
-from broadcast.health import Pulse, why_unhealthy
+from broadcast.health import Pulse, why_degraded, why_unhealthy
 from broadcast.rejects import Asked, parse_admin, parse_public, rejects_answer
 from broadcast.store import Away, Store
 from broadcast.version import VERSION, versions
@@ -111,7 +111,9 @@ class Views:
     async def _health(self, _request: Request) -> Response:
         why = why_unhealthy(self._pulse, asyncio.get_running_loop().time())
         if why is None:
-            return _json({"status": "ok", "version": VERSION})
+            less = why_degraded(self._pulse)
+            told = {"reason": less.reason, "message": less.message} if less else {}
+            return _json({"status": "degraded" if less else "ok", **told, "version": VERSION})
         body = {
             "status": "error", "error": "Unhealthy", "reason": why.reason, "message": why.message,
             "version": VERSION,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ class StoreThread:
         self._results: deque[Result] = deque()
         self._stopped = threading.Event()
         self._store: Store | None = None
+        self._began_s: float | None = None
+        """When the job in hand was begun; written by the thread, read by its owner."""
         self._waiting = Waiting("the database")
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -93,6 +96,11 @@ class StoreThread:
     def ask(self, job: Job) -> None:
         """Have a job done; its result comes later."""
         self._jobs.put(job)
+
+    def waited_s(self, now_s: float) -> float:
+        """How long the job in hand has been asked for, in seconds; 0 when there is none."""
+        began_s = self._began_s
+        return 0.0 if began_s is None else now_s - began_s
 
     def results(self) -> list[Result]:
         """What was done since the last call, in order."""
@@ -117,7 +125,9 @@ class StoreThread:
     def _run(self) -> None:
         try:
             while (job := self._jobs.get()) is not None:
+                self._began_s = time.monotonic()
                 result = self._do(job)
+                self._began_s = None
                 if result is None:
                     break
                 self._tell(result)
@@ -145,7 +155,8 @@ class StoreThread:
         def look_up(part: list[str], store: Store) -> None:
             found.update(store.find_states(part))
 
-        for start in range(0, len(dids), LOOKUP_DIDS):
+        # One statement at least: a lookup of nobody asks whether the database is there.
+        for start in range(0, len(dids) or 1, LOOKUP_DIDS):
             self._until_done(partial(look_up, dids[start : start + LOOKUP_DIDS]))
         return None if self._stopped.is_set() else Found({did: found.get(did) for did in dids})
 

@@ -21,7 +21,7 @@ from typing import Final
 
 import zmq
 
-from common.chunk import CLOCK_SUSPECT
+from common.chunk import CLOCK_SUSPECT, DATABASE_AWAY, EVENTS_HELD
 from common.conservation import serve
 from common.database import ensure_schema, wait_for_database
 from common.envelope import Batch, UnknownVersion
@@ -51,6 +51,11 @@ FREE_SHARE: Final = 0.8
 """Share of the disk that is free for it at start which the log may take, when no size is set."""
 BATCHES_A_TURN: Final = 64
 """Batches taken before the clock is looked at again."""
+DATABASE_ASKED_S: Final = 2.0
+"""How often PostgreSQL is asked whether it is there while nothing else is, in seconds. Without, a
+relay whose accounts are all in memory would take it for well. Source: lesson 8."""
+DATABASE_AWAY_S: Final = 3.0
+"""What PostgreSQL has not answered for so long makes it count as away, in seconds."""
 TICK_S: Final = 0.25
 """How often the loop looks at what is due when nothing comes, in seconds."""
 
@@ -86,6 +91,7 @@ class Worker:
         self._grouped_s = float("-inf")
         self._beat_due_s = 0.0
         self._retain_due_s = 0.0
+        self._ask_due_s = 0.0
         self._tick_due_s = 0.0
         self._heard_s = 0.0
 
@@ -271,8 +277,9 @@ class Worker:
         # Times in the log do not go back, whatever the clock does: they are searched.
         self._last_us = max(self._last_us, time.time_ns() // 1000)
         flags = self._flags_at(time.monotonic())
-        if flags != self._flags:
-            log.warning("our clock is %s", "doubted by ingest" if flags else "believed again")
+        if (flags ^ self._flags) & CLOCK_SUSPECT:
+            doubted = flags & CLOCK_SUSPECT
+            log.warning("our clock is %s", "doubted by ingest" if doubted else "believed again")
         try:
             chunk = self._log.append(group.rows, group.frames, self._last_us, flags)
             # Order: flushed and announced first …
@@ -298,7 +305,12 @@ class Worker:
 
     def _flags_at(self, now_s: float) -> int:
         """The flags of a chunk that is written now."""
-        return CLOCK_SUSPECT if self._suspicions.any(now_s) else 0
+        flags = CLOCK_SUSPECT if self._suspicions.any(now_s) else 0
+        if self._finder.waited_s(now_s) >= DATABASE_AWAY_S:
+            return flags | DATABASE_AWAY | (EVENTS_HELD if self._sequencer.waiting_events else 0)
+        if self._writer.waited_s(now_s) >= DATABASE_AWAY_S:
+            flags |= DATABASE_AWAY
+        return flags
 
     def _answer(self, group: Group) -> None:
         epoch, durable_seq = self._log.epoch, self._log.durable_seq
@@ -313,6 +325,9 @@ class Worker:
         if now_s >= self._beat_due_s and not self._sequencer.group.rows:
             self._write(Group())
         self._flush_view(now_s)
+        if now_s >= self._ask_due_s and not self._finder.waited_s(now_s):
+            self._ask_due_s = now_s + DATABASE_ASKED_S
+            self._finder.ask(Lookup([]))
         if now_s >= self._retain_due_s:
             self._retain_due_s = now_s + self._config.retain_every_s
             self._retain()

@@ -77,6 +77,7 @@ class Wire:
         self._cut: _Cut | None = None
         self._recording = False
         self._lines: set[_Line] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wire")
@@ -143,13 +144,17 @@ class Wire:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for line in list(self._lines):
-            _abort(line)
+        for task in self._tasks:
+            task.cancel()
+        while self._tasks:
+            await asyncio.sleep(0.005)
 
     async def _end(self) -> None:
         await self._refuse()
-        while self._lines:
-            await asyncio.sleep(0.005)
+        # One that was accepted just before has its task by then, and what was aborted is closed.
+        await asyncio.sleep(0.02)
+        await self._refuse()
+        await asyncio.sleep(0.02)
 
     async def _arm(self, cut: _Cut) -> None:
         self._cut = cut
@@ -161,7 +166,10 @@ class Wire:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line: _Line | None = None
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             try:
                 far_reader, far = await asyncio.open_unix_connection(self._socket_path)
                 line = _Line(writer, far)
@@ -175,6 +183,7 @@ class Wire:
                 if line is not None:
                     _abort(line)
                     self._lines.discard(line)
+                self._tasks.discard(task)
 
     async def _carry(
         self, line: _Line, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

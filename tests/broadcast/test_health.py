@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broadcast.health import Pulse, Reason, Unhealthy, why_unhealthy
+from broadcast.health import Pulse, Reason, Unhealthy, why_degraded, why_unhealthy
 
 NOW_S = 1000.0
 WELL = {"opened": True, "heard_s": NOW_S - 1, "level_s": NOW_S - 1}
@@ -46,6 +46,12 @@ WELL = {"opened": True, "heard_s": NOW_S - 1, "level_s": NOW_S - 1}
             (Reason.SILENT, "nothing has come from persist for 6 s"),
             id="what persist said before it fell silent does not count",
         ),
+        pytest.param({"database_away": True}, None, id="accounts in memory go on"),
+        pytest.param(
+            {"database_away": True, "events_held": True},
+            (Reason.DATABASE, "events wait for PostgreSQL, which does not answer"),
+            id="events that wait for the database",
+        ),
     ],
 )
 def test_health_tells_whether_events_are_delivered(
@@ -55,5 +61,14 @@ def test_health_tells_whether_events_are_delivered(
     assert why_unhealthy(pulse, NOW_S) == (why and Unhealthy(*why))
 
 
+def test_without_the_database_delivery_is_degraded() -> None:
+    degraded = why_degraded(Pulse(**WELL, database_away=True))  # type: ignore[arg-type]
+    assert degraded is not None
+    assert degraded.reason is Reason.DATABASE
+    assert why_degraded(Pulse(**WELL)) is None  # type: ignore[arg-type]
+
+
 def test_the_words_for_programs_never_change() -> None:
-    assert {str(reason) for reason in Reason} == {"ending", "no_log", "silent", "behind", "clock"}
+    assert {str(reason) for reason in Reason} == {
+        "ending", "no_log", "silent", "behind", "clock", "database",
+    }  # fmt: skip

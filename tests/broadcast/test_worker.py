@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from broadcast.chain import Broken
-from common.chunk import CLOCK_SUSPECT, ChunkKind, encode_chunk
+from common.chunk import CLOCK_SUSPECT, DATABASE_AWAY, EVENTS_HELD, ChunkKind, encode_chunk
 from tests.broadcast.fakes import FakeLog, member_of, seq_of, seqs, told_of, until, with_limits
 from tests.fix_loop import LoopRun
 
@@ -297,6 +297,30 @@ def test_a_clock_that_is_doubted_makes_health_red_and_stops_nothing(
             member.inlet.on_message([late.raw])
             assert not member.worker.pulse.clock_suspect
             assert (await fetch(member.port, "/_health"))[0] == 200
+
+    loop_run(story())
+
+
+def test_without_the_database_it_is_degraded_and_red_once_events_wait_for_it(
+    loop_run: LoopRun, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        log = FakeLog()
+        async with member_of(log, tmp_path) as member, member.stream() as stream:
+            log.flags = DATABASE_AWAY
+            await member.hears()
+            status, body = await fetch(member.port, "/_health")
+            assert (status, body["status"], body["reason"]) == (200, "degraded", "database")
+            log.flags = DATABASE_AWAY | EVENTS_HELD
+            await member.hears()
+            status, body = await fetch(member.port, "/_health")
+            assert (status, body["error"], body["reason"]) == (503, "Unhealthy", "database")
+            member.emit(1)
+            assert await seqs(stream, 1) == [1]
+            log.flags = 0
+            await member.hears()
+            status, body = await fetch(member.port, "/_health")
+            assert (status, body["status"]) == (200, "ok")
 
     loop_run(story())
 
