@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from common.chunk import Chunk
+from common.chunk import SEQ_MAX, Chunk
 
 
 class Fenced(Exception):
@@ -52,7 +52,7 @@ class Damaged(Exception):
 class LogWriter(Protocol):
     """The one writer of the log."""
 
-    def claim(self, info: str, floor_seq: int = 1, reached_seq: int = 0) -> int:
+    def claim(self, info: str, floor_seq: int = 1, reached_seq: int = 0, skipped: int = 0) -> int:
         """Repair the tail, raise the epoch, shut earlier writers out; returns the next seq.
 
         What is damaged stays as it is, and is told; the log goes on behind it.
@@ -61,7 +61,7 @@ class LogWriter(Protocol):
             info: what this writer says of itself.
             floor_seq: no number below it is given; those between are left out for good.
             reached_seq: a seq that is known to have been durable. A log that ends before it was
-                lost, and goes on far above it.
+                lost, and goes on far above it: by `skipped` numbers, at the least.
 
         Raises:
             Fenced: another writer holds the log.
@@ -107,8 +107,21 @@ class LogWriter(Protocol):
     def last_time_us(self) -> int:
         """When the last chunk was written, Unix microseconds: no later one may seem older."""
 
-    def retain(self, max_bytes: int, max_age_s: float, now_s: float) -> int:
-        """Drop whole segments from the front; returns how many. Never the newest."""
+    def retain(
+        self,
+        max_bytes: int,
+        max_age_s: float,
+        now_s: float,
+        keep_from: int = SEQ_MAX,
+        must_free_bytes: int = 0,
+    ) -> int:
+        """Drop whole segments from the front; returns how many. Never the newest.
+
+        Args:
+            max_bytes: what all may take. max_age_s: how old their last event may be, in seconds.
+            keep_from: what holds this seq or a later one stays all the same …
+            must_free_bytes: … unless so many bytes are needed at once.
+        """
 
     def close(self) -> None:
         """Flush and let go of the log."""

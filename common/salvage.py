@@ -79,24 +79,25 @@ def find_behind(
 
 
 def find_next(data: memoryview, chain: Chain) -> Found | None:
-    """The chunk right behind a broken one, when both are ours beyond doubt.
+    """The first whole chunk behind broken ones, when all of them are ours beyond doubt.
 
     For the end of a log that misses nothing: what follows a torn chunk there was never more than
     a part of its own frames.
     """
-    length = own_length(data, 0, chain)
-    if not length:
-        return None
-    body = data[: length - CRC.size]
-    names = {*CRC.unpack_from(data, length - CRC.size), zlib.crc32(body)}
-    broken = peek_head(data)
-    try:
-        head, _ = check_chunk(data, length)
-    except ChunkError:
-        return None
-    if head.prev_crc not in names or head.first_seq != broken.first_seq + broken.events:
-        return None
-    return Found(length, head)
+    at = 0
+    while length := own_length(data, at, chain):
+        broken = peek_head(data, at)
+        end = at + length - CRC.size
+        names = {*CRC.unpack_from(data, end), zlib.crc32(data[at:end])}
+        at += length
+        try:
+            head = peek_head(data, at)
+            if head.prev_crc not in names or head.first_seq != broken.first_seq + broken.events:
+                return None
+            return Found(at, check_chunk(data, at)[0])
+        except ChunkError:
+            continue
+    return None
 
 
 def own_length(data: memoryview, at: int, chain: Chain) -> int:

@@ -49,6 +49,12 @@ class SegmentIndex:
     marks: list[Mark] = field(default_factory=list)
 
 
+def add_mark(marks: list[Mark], offset: int, seq: int, time_us: int) -> None:
+    """Mark the chunk at `offset`, when it lies far enough behind the last one marked."""
+    if not marks or offset >= marks[-1].offset + INDEX_GRAIN_BYTES:
+        marks.append(Mark(offset, seq, time_us))
+
+
 def encode_index(index: SegmentIndex) -> bytes:
     """An index → the bytes of its file; `decode_index` is the inverse."""
     head = _HEAD.pack(

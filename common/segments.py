@@ -44,7 +44,7 @@ from common.segment_files import (
     read_at,
     segment_path,
 )
-from common.segment_index import INDEX_GRAIN_BYTES, Mark, SegmentIndex, decode_index
+from common.segment_index import Mark, SegmentIndex, add_mark, decode_index
 
 log: Final = logging.getLogger(__name__)
 
@@ -124,8 +124,7 @@ class _Segment:
             except ChunkError as error:
                 raise _Bad(offset, error) from None
             if offset >= self.walked:
-                if not self.marks or offset >= self.marks[-1].offset + INDEX_GRAIN_BYTES:
-                    self.marks.append(Mark(offset, head.first_seq, head.time_us))
+                add_mark(self.marks, offset, head.first_seq, head.time_us)
                 self.walked = offset + head.length
             yield offset, head
             at += head.length

@@ -2,7 +2,8 @@
 
     append: compare the epoch → roll if the segment is full → write the chunk
     wait:   fdatasync → compare the epoch → announce the durable seq in the head file
-    claim:  lock → cut or rewrite the tail → sync → raise the epoch → claim chunk → sync
+    roll:   fdatasync → index of the full segment → new file → sync the folder
+    claim:  lock → cut or rewrite the tail → raise the epoch → claim chunk → fdatasync
 
 It knows files and the order in which they become durable. It does not know events.
 
@@ -11,25 +12,40 @@ Source: the contract in common/log.py.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
-import mmap
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from common.chunk import HEAD, Chain, Chunk, ChunkError, ChunkKind, join_chunk, peek_head
+from common.chunk import (
+    HEAD,
+    SEQ_MAX,
+    Chain,
+    Chunk,
+    ChunkError,
+    ChunkKind,
+    UnknownFormat,
+    join_chunk,
+    peek_head,
+)
 from common.log import Damaged, Fenced
 from common.segment_files import (
     HEAD_NAME,
     LOCK_NAME,
     HeadFile,
     HeadMissing,
+    index_path,
+    list_indexes,
     list_segments,
+    read_at,
     segment_path,
 )
+from common.segment_index import Mark, SegmentIndex, add_mark, encode_index
+from common.segments import read_index
 from persist.disk import Disk
 from persist.recovery import Tail, find_tail
 from persist.retention import Sealed, leaving
@@ -45,6 +61,8 @@ SKIPPED_AFTER_LOSS: Final = 1_000_000
 
 Source: event-stream spec: after lost state, restart clearly above any number ever used.
 """
+DROPPED_AT_ONCE: Final = 32
+"""Segments that one look at retention drops at most: each is a millisecond or more of the disk's."""
 
 
 class SegmentLog:
@@ -58,9 +76,16 @@ class SegmentLog:
         segment_bytes: int = SEGMENT_BYTES,
         segment_chunks: int = SEGMENT_CHUNKS,
         now: Callable[[], float] = time.time,
+        strict: bool = False,
     ) -> None:
-        """Nothing is touched before `claim`."""
+        """Nothing is touched before `claim`.
+
+        Args:
+            strict: refuse a log of which something that had been announced is damaged or gone,
+                instead of going on behind it.
+        """
         self._dir = log_dir
+        self._strict = strict
         self._disk = disk or Disk()
         self._segment_bytes = segment_bytes
         self._segment_chunks = segment_chunks
@@ -73,11 +98,14 @@ class SegmentLog:
         self._base = 0
         self._size = 0
         self._chunks = 0
+        self._marks: list[Mark] = []
+        self._last_us = 0
         self._last_event_us = 0
         self._durable_seq = 0
         self._unsynced = False
         self._failed = False
         self._sealed: list[Sealed] = []
+        self._sealed_bytes = 0
 
     @property
     def next_seq(self) -> int:
@@ -100,24 +128,72 @@ class SegmentLog:
         return self._epoch
 
     @property
+    def last_time_us(self) -> int:
+        """When the last chunk was written, Unix microseconds; 0 where no claim has seen one."""
+        return self._last_us
+
+    @property
     def size_bytes(self) -> int:
         """Of all segments."""
-        return sum(segment.size_bytes for segment in self._sealed) + self._size
+        return self._sealed_bytes + self._size
 
-    def claim(self, info: str, floor_seq: int = 1, reached_seq: int = 0) -> int:
-        """Take over the log, as common.log.LogWriter says.
+    def lock(self) -> None:
+        """Shut other writers out, and touch nothing yet. `claim` does so by itself.
 
         Raises:
             Fenced: another writer holds the log.
-            Damaged: the log is broken before its tail.
             OSError: the disk refuses.
         """
-        self._lock()
+        if self._lock_fd is None:
+            self._lock()
+
+    def make_room(self, must_free_bytes: int) -> tuple[int, int] | None:
+        """Drop the oldest segments until so many bytes are free; between `lock` and `claim`.
+
+        A full disk lets nothing be written, not even a claim. Never the newest segment. Returns the
+        first seq that went, and the first one that is left; None when nothing went.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        bases = list_segments(self._dir)
+        count = 0
+        while must_free_bytes > 0 and count < len(bases) - 1:
+            must_free_bytes -= segment_path(self._dir, bases[count]).stat().st_size
+            count += 1
+        if not count:
+            return None
+        with contextlib.suppress(HeadMissing):
+            head = HeadFile(self._dir / HEAD_NAME, writable=True)
+            # Order: as in `_remove`.
+            head.oldest_seq = bases[count]
+            head.close()
+        self._remove(bases[:count])
+        return bases[0], bases[count]
+
+    def claim(
+        self,
+        info: str,
+        floor_seq: int = 1,
+        reached_seq: int = 0,
+        skipped: int = SKIPPED_AFTER_LOSS,
+    ) -> int:
+        """Take over the log, as common.log.LogWriter says.
+
+        Args:
+            skipped: numbers that are left out when what had been announced is gone.
+
+        Raises:
+            Fenced: another writer holds the log.
+            Damaged: the writer is strict, and what had been announced is damaged or gone.
+            UnknownFormat: a later release wrote the log; nothing was changed.
+            OSError: the disk refuses.
+        """
+        self.lock()
         head = self._open_head()
         announced = max(head.durable_seq, reached_seq)
-        lost = self._recover(announced)
-        if lost:
-            floor_seq = max(floor_seq, announced + SKIPPED_AFTER_LOSS)
+        if self._recover(announced, head.durable_crc):
+            floor_seq = max(floor_seq, announced + max(skipped, SKIPPED_AFTER_LOSS))
             log.error(
                 "the log lost what had been announced: it ends before seq %d, %d had been reached; "
                 "it goes on at %d", self._chain.next_seq, announced, floor_seq,
@@ -129,14 +205,16 @@ class SegmentLog:
         if self._fd is None:
             self._begin_segment(first_seq)
         crc = self._chain.crc or 0
-        info_bytes = info.encode()
+        time_us = max(int(self._now() * 1e6), self._last_us)
         self._write(
             join_chunk(
-                ChunkKind.CLAIM, self._epoch, first_seq, crc, self._now_us(), 0, [], [info_bytes]
+                ChunkKind.CLAIM, self._epoch, first_seq, crc, time_us, 0, [], [info.encode()]
             )
         )
         head.oldest_seq = self.oldest_seq
+        # This flush makes the repaired tail durable too; nothing of it was announced before.
         self.wait(first_seq - 1)
+        self._remove_orphans()
         return first_seq
 
     def append(
@@ -158,15 +236,17 @@ class SegmentLog:
             ChunkKind.GROUP, self._epoch, chain.next_seq, chain.crc or 0, time_us, len(rows),
             rows, frames, flags,
         )  # fmt: skip
-        # A segment without events would have the same name as the next one.
-        if chain.next_seq > self._base and (
+        if (
             self._chunks >= self._segment_chunks
             or self._size + len(chunk.raw) > self._segment_bytes
         ):
-            self._roll()
+            if chain.next_seq > self._base:
+                self._roll()
+            elif not rows:
+                # A segment without events would have the same name as the next one. It is full
+                # of beats: this one is heard, and not kept.
+                return chunk
         self._write(chunk)
-        if chunk.count:
-            self._last_event_us = time_us
         return chunk
 
     def wait(self, seq: int) -> None:
@@ -182,27 +262,47 @@ class SegmentLog:
         head = self._check_fence()
         # Order: flushed above, announced here; whoever publishes does so after this returns.
         self._durable_seq = self._chain.next_seq - 1
+        head.durable_crc = self._chain.crc or 0
         head.durable_seq = self._durable_seq
         if seq > self._durable_seq:
             raise ValueError(f"seq {seq} was never appended")
 
-    def retain(self, max_bytes: int, max_age_s: float, now_s: float) -> int:
+    def retain(
+        self,
+        max_bytes: int,
+        max_age_s: float,
+        now_s: float,
+        keep_from: int = SEQ_MAX,
+        must_free_bytes: int = 0,
+    ) -> int:
         """Drop whole segments from the front, as common.log.LogWriter says."""
         count = leaving(
             self._sealed,
+            self._base,
             self._size,
             max_bytes=max_bytes,
             oldest_us=int((now_s - max_age_s) * 1e6),
-            measure=lambda segment: _last_event_us(segment_path(self._dir, segment.base)),
+            keep_from=keep_from,
+            must_free_bytes=must_free_bytes,
+            measure=lambda segment: _last_event_us(self._dir, segment.base),
         )
+        count = min(count, DROPPED_AT_ONCE)
         if not count:
             return 0
         gone, self._sealed = self._sealed[:count], self._sealed[count:]
+        self._sealed_bytes -= sum(segment.size_bytes for segment in gone)
         # Order: readers are told first, so that a file that is missing is never taken for damage.
         self._check_fence().oldest_seq = self.oldest_seq
-        for segment in gone:
-            self._disk.remove(segment_path(self._dir, segment.base))
+        self._remove([segment.base for segment in gone])
         return count
+
+    def _remove(self, bases: Sequence[int]) -> None:
+        for base in bases:
+            self._disk.remove(index_path(self._dir, base))
+            self._disk.remove(segment_path(self._dir, base))
+            # One after the other: were a later one gone on disk and not this one, it would be
+            # missed after a power cut.
+            self._disk.sync_folder(self._dir)
 
     def close(self) -> None:
         """Flush what was appended and let go of the log; twice does no harm."""
@@ -213,18 +313,17 @@ class SegmentLog:
             self._release()
 
     def _release(self) -> None:
-        if self._fd is not None:
-            self._disk.close(self._fd)
-            self._fd = None
-        if self._head is not None:
-            self._head.close()
-            self._head = None
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
-
-    def _now_us(self) -> int:
-        return int(self._now() * 1e6)
+        fd, self._fd = self._fd, None
+        try:
+            if fd is not None:
+                self._disk.close(fd)
+        finally:
+            if self._head is not None:
+                self._head.close()
+                self._head = None
+            if self._lock_fd is not None:
+                os.close(self._lock_fd)
+                self._lock_fd = None
 
     def _lock(self) -> None:
         self._dir.mkdir(parents=True, exist_ok=True)
@@ -241,7 +340,6 @@ class SegmentLog:
             self._head = HeadFile(self._dir / HEAD_NAME, writable=True)
         except HeadMissing:
             self._head = HeadFile.create(self._dir / HEAD_NAME)
-            self._disk.sync_folder(self._dir)
         return self._head
 
     def _check_fence(self) -> HeadFile:
@@ -251,85 +349,143 @@ class SegmentLog:
             raise Fenced(f"epoch {self._head.epoch} has claimed the log of epoch {self._epoch}")
         return self._head
 
-    def _recover(self, announced: int) -> bool:
-        """Find the end of the log and make it sound; True when announced events are gone."""
+    # --- recovery ---
+
+    def _recover(self, announced: int, announced_crc: int) -> bool:
+        """Find the end of the log and make it sound; True when announced events are gone.
+
+        Raises:
+            Damaged: that, or damage before the end, and the writer is strict.
+        """
         bases = list_segments(self._dir)
-        # A crash between roll and first chunk leaves an empty segment, or a torn first chunk:
-        # then the segment before it, which was sealed and must be whole, has the chain.
-        for base in reversed(bases):
-            tail = self._inspect(base, announced)
-            if tail.chunks:
-                break
-            if tail.why is not None and base != bases[-1]:
-                raise Damaged(f"{segment_path(self._dir, base).name}, byte 0: {tail.why}")
+        if not bases:
+            self._refuse_if_strict(f"the log in {self._dir} is empty", 1, lost=announced > 0)
+            return announced > 0
+        last = bases[-1]
+        path = segment_path(self._dir, last)
+        tail = self._inspect(last, announced, announced_crc)
+        if not tail.chunks:
+            # A crash between roll and first chunk, or within that: the chain is found before it.
+            self._find_chain(bases, tail, announced_crc)
+        lost = tail.chain.next_seq <= announced
+        size = path.stat().st_size
+        for hole in tail.holes:
+            self._tell_damage(path, hole.offset, hole.why, hole.before.next_seq, hole.until_seq)
+        self._refuse_if_strict(
+            f"{path.name} ends at byte {tail.end}: {tail.why or 'the rest is gone'}",
+            tail.chain.next_seq, lost=lost,
+        )  # fmt: skip
+        if tail.holes and tail.chain.next_seq == last:
+            # There is no event in it, and none is missing: nothing is worth a file of its own.
+            hole = tail.holes[0]
+            tail = Tail(hole.before, hole.offset, why=hole.why)
+        self._sealed = [self._measure(base) for base in bases[:-1]]
+        self._sealed_bytes = sum(segment.size_bytes for segment in self._sealed)
+        self._chain = tail.chain
+        self._last_us = tail.last_us
+        if tail.holes or (lost and size > tail.end):
+            self._leave(last, tail, size)
         else:
-            return self._recover_nothing(bases, announced)
-        chain = tail.chain
-        if base != bases[-1]:
-            if tail.why is None and chain.next_seq != bases[-1]:
-                tail.why = f"ends before seq {chain.next_seq}, the next begins at {bases[-1]}"
-            if tail.why is not None:
-                raise Damaged(f"{segment_path(self._dir, base).name}, byte {tail.end}: {tail.why}")
-            tail = self._inspect(bases[-1], announced, chain)
-        self._open_last(bases[-1], tail)
-        self._sealed = [self._measure(older) for older in bases[:-1]]
-        return chain.next_seq <= announced
+            self._open_last(last, tail, size)
+        return lost
 
-    def _recover_nothing(self, bases: list[int], announced: int) -> bool:
-        """No segment holds a whole chunk: a first start that was cut short, or all is lost."""
-        if len(bases) > 1:
-            raise Damaged(f"no segment in {self._dir} holds a chunk")
-        if bases:
-            self._chain = Chain(bases[0], None, 0)
-            self._open_last(bases[0], Tail(self._chain))
-        return announced > 0
-
-    def _inspect(self, base: int, announced: int, chain: Chain | None = None) -> Tail:
+    def _inspect(self, base: int, announced: int, announced_crc: int) -> Tail:
         path = segment_path(self._dir, base)
-        chain = chain or Chain(base, None, 0)
-        if path.stat().st_size == 0:
-            return Tail(chain)
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-            memoryview(data) as view,
-        ):
-            tail = find_tail(view, chain, announced)
-        if tail.behind:
-            raise Damaged(f"{path.name}, byte {tail.end}: {tail.why}, with whole chunks behind it")
-        return tail
+        fd = self._disk.open(path, create=False)
+        try:
+            data = read_at(fd, path.stat().st_size, 0)
+        finally:
+            self._disk.close(fd)
+        try:
+            return find_tail(data, Chain(base, None, 0), announced, announced_crc)
+        except UnknownFormat as newer:
+            raise UnknownFormat(f"{path.name}: {newer}") from None
 
-    def _open_last(self, base: int, tail: Tail) -> None:
-        """Make the last segment end where its last whole chunk does, on disk, and go on there."""
+    def _find_chain(self, bases: list[int], tail: Tail, announced_crc: int) -> None:
+        """The chain before a last segment that has no whole chunk; its name tells the next seq."""
+        for base, behind in zip(bases[-2::-1], bases[:0:-1], strict=True):
+            # Sealed, so all that it had was durable.
+            before = self._inspect(base, behind - 1, announced_crc)
+            if before.chain.next_seq != behind or before.why:
+                why = before.why or "a part is missing"
+                path = segment_path(self._dir, base)
+                self._tell_damage(path, before.end, why, before.chain.next_seq, behind)
+            if before.chunks:
+                tail.chain.crc, tail.chain.epoch = before.chain.crc, before.chain.epoch
+                tail.last_us = before.last_us
+                return
+
+    def _tell_damage(self, path: Path, at: int, why: str, from_seq: int, until_seq: int) -> None:
+        lost = "no event" if from_seq == until_seq else f"seqs {from_seq} to {until_seq - 1}"
+        told = f"{path.name}, byte {at}: {why}; {lost} cannot be read"
+        if self._strict:
+            raise Damaged(told, from_seq, until_seq)
+        log.error("%s; the file stays as it is", told)
+
+    def _refuse_if_strict(self, why: str, from_seq: int, *, lost: bool) -> None:
+        if lost and self._strict:
+            raise Damaged(
+                f"{why}; from seq {from_seq} on what had been announced is gone", from_seq
+            )
+
+    def _leave(self, base: int, tail: Tail, size: int) -> None:
+        """Seal a damaged segment as it is; the log goes on in a new one."""
+        path = segment_path(self._dir, base)
+        fd = self._disk.open(path, create=False)
+        try:
+            self._rewrite(fd, tail)
+            self._disk.sync(fd)
+        finally:
+            self._disk.close(fd)
+        self._sealed.append(Sealed(base, size, 0, tail.last_event_us))
+        self._sealed_bytes += size
+
+    def _open_last(self, base: int, tail: Tail, size: int) -> None:
+        """Make the last segment end where its last whole chunk does, and go on there."""
         path = segment_path(self._dir, base)
         fd = self._fd = self._disk.open(path, create=False)
-        size = path.stat().st_size
         if size > tail.end:
             log.warning(
                 "cut a torn tail of %d bytes from %s: %s", size - tail.end, path.name, tail.why
             )
             self._disk.truncate(fd, tail.end)
-        # After a failed flush the page cache may hold what the disk does not, and would say
-        # that it is clean: so what had not been announced is written again, not trusted.
-        if tail.end > tail.rewrite_from:
-            data = os.pread(fd, tail.end - tail.rewrite_from, tail.rewrite_from)
-            self._disk.write(fd, data, tail.rewrite_from)
-        self._disk.sync(fd)
+        self._rewrite(fd, tail)
+        # The name may be in the page cache alone, when its writer was killed before it synced it.
         self._disk.sync_folder(self._dir)
-        self._chain = tail.chain
         self._base = base
         self._size = tail.end
         self._chunks = tail.chunks
+        self._marks = tail.marks
         self._last_event_us = tail.last_event_us
+
+    def _rewrite(self, fd: int, tail: Tail) -> None:
+        """Write what had not been announced again: after a failed flush the page cache may hold
+        what the disk does not, and would say that it is clean.
+        """
+        if tail.end > tail.rewrite_from:
+            data = read_at(fd, tail.end - tail.rewrite_from, tail.rewrite_from)
+            self._disk.write(fd, data, tail.rewrite_from)
 
     def _measure(self, base: int) -> Sealed:
         path = segment_path(self._dir, base)
+        with path.open("rb") as file:
+            data = file.read(HEAD.size)
+            size = os.fstat(file.fileno()).st_size
         try:
-            with path.open("rb") as file:
-                first = peek_head(file.read(HEAD.size))
+            first_us = peek_head(data).time_us
         except ChunkError as error:
-            raise Damaged(f"{path.name}, byte 0: {error}") from None
-        return Sealed(base, path.stat().st_size, first.time_us, None)
+            log.error("%s, byte 0: %s", path.name, error)
+            first_us = 0
+        return Sealed(base, size, first_us, None)
+
+    def _remove_orphans(self) -> None:
+        """Indexes whose segments are gone, as a power cut may leave them."""
+        known = {segment.base for segment in self._sealed}
+        for base in list_indexes(self._dir):
+            if base not in known:
+                self._disk.remove(index_path(self._dir, base))
+
+    # --- segments ---
 
     def _begin_segment(self, first_seq: int) -> None:
         path = segment_path(self._dir, first_seq)
@@ -339,6 +495,7 @@ class SegmentLog:
         self._base = first_seq
         self._size = 0
         self._chunks = 0
+        self._marks = []
         self._last_event_us = 0
 
     def _roll(self) -> None:
@@ -346,6 +503,7 @@ class SegmentLog:
         if self._unsynced:
             self._sync()
         sealed = Sealed(self._base, self._size, 0, self._last_event_us)
+        self._write_index()
         try:
             old, self._fd = self._fd, None
             self._disk.close(old)
@@ -354,6 +512,24 @@ class SegmentLog:
             self._failed = True
             raise
         self._sealed.append(sealed)
+        self._sealed_bytes += sealed.size_bytes
+
+    def _write_index(self) -> None:
+        """Say where the chunks of a segment that is full lie. It is a cache, and never synced."""
+        path = index_path(self._dir, self._base)
+        index = SegmentIndex(
+            self._base, self._size, self._chain.next_seq, self._chain.crc or 0,
+            self._last_event_us, self._marks,
+        )  # fmt: skip
+        try:
+            self._disk.remove(path)
+            fd = self._disk.open(path, create=True)
+            try:
+                self._disk.write(fd, encode_index(index), 0)
+            finally:
+                self._disk.close(fd)
+        except OSError as error:
+            log.warning("%s was not written: %s; readers walk through its segment", path, error)
 
     def _write(self, chunk: Chunk) -> None:
         assert self._fd is not None
@@ -363,8 +539,12 @@ class SegmentLog:
         except OSError:
             self._failed = True
             raise
+        add_mark(self._marks, self._size, chunk.first_seq, chunk.time_us)
         self._size += len(chunk.raw)
         self._chunks += 1
+        self._last_us = max(self._last_us, chunk.time_us)
+        if chunk.count:
+            self._last_event_us = chunk.time_us
         self._chain.next_seq = chunk.first_seq + chunk.count
         self._chain.crc = chunk.crc
         self._chain.epoch = chunk.epoch
@@ -379,11 +559,15 @@ class SegmentLog:
         self._unsynced = False
 
 
-def _last_event_us(path: Path) -> int:
-    """When the last events in the segment at `path` were written; 0 when it has none."""
+def _last_event_us(log_dir: Path, base: int) -> int:
+    """When the last events in a sealed segment were written; 0 when it has none."""
+    path = segment_path(log_dir, base)
     last_us = 0
     offset = 0
     with path.open("rb") as file:
+        index = read_index(log_dir, base, file.fileno())
+        if index is not None:
+            return index.last_event_us
         while head_bytes := file.read(HEAD.size):
             try:
                 head = peek_head(head_bytes)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from common import segments
+from common import segment_index, segments
 from common.chunk import HEAD
 from common.log import Damaged, Outdated
 from common.segment_files import HEAD_NAME, HeadFile, HeadMissing, list_segments, segment_path
@@ -141,21 +141,33 @@ def test_a_bit_that_flips_after_the_index_was_made_is_damage(
             read_all(reader, 1)
 
 
+@pytest.mark.parametrize("cut", [pytest.param(0, id="at a chunk's end"), 1, 300])
 def test_after_a_loss_a_reader_goes_on_behind_the_hole(
-    tmp_path: Path, reader: SegmentReader
+    tmp_path: Path, reader: SegmentReader, cut: int
 ) -> None:
     with closing(writer(tmp_path)) as log:
         log.claim("first")
         write(log, 2)
+        end = log.size_bytes
         write(log, 3)
         assert len(read_all(reader)) == 5
-    os.truncate(segment_path(tmp_path, 1), segment_path(tmp_path, 1).stat().st_size - 300)
+    # 300 bytes of the second chunk stay, or one, or none.
+    os.truncate(segment_path(tmp_path, 1), end + cut)
     with closing(writer(tmp_path)) as log:
         first = log.claim("again")
         assert first == 5 + SKIPPED_AFTER_LOSS
         write(log, 1)
-        assert read_all(reader, 6) == [(first, event(first))]
-        assert [seq for seq, _ in read_all(reader, 1)] == [1, 2, first]
+        assert read_all(reader, first) == [(first, event(first))]
+        if not cut:
+            # Left out by the claim: nothing is there that could be damaged.
+            assert [seq for seq, _ in read_all(reader, 1)] == [1, 2, first]
+            assert read_all(reader, 6) == [(first, event(first))]
+            return
+        assert events(reader.read(1, 1)) == [(1, event(1)), (2, event(2))]
+        for seq in (3, 5, first - 1):
+            with pytest.raises(Damaged) as caught:
+                reader.read(seq, 1000)
+            assert (caught.value.from_seq, caught.value.until_seq) == (3, first)
 
 
 def test_many_small_reads_and_long_ones_agree_when_the_index_is_dense_or_sparse(
@@ -166,7 +178,7 @@ def test_many_small_reads_and_long_ones_agree_when_the_index_is_dense_or_sparse(
     everything = read_all(reader)
     base_s = TIME_US / 1e6
     times = [reader.seq_at(base_s + second / 2) for second in range(120)]
-    monkeypatch.setattr(segments, "INDEX_GRAIN_BYTES", 1)
+    monkeypatch.setattr(segment_index, "INDEX_GRAIN_BYTES", 1)
     with closing(SegmentReader(reader._dir)) as dense:
         assert read_all(dense) == everything
         assert [seq for seq, _ in everything] == list(range(1, 91))
@@ -178,7 +190,7 @@ def test_many_small_reads_and_long_ones_agree_when_the_index_is_dense_or_sparse(
 def test_seq_at_agrees_with_the_times_that_were_written(
     log: SegmentLog, reader: SegmentReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments, "INDEX_GRAIN_BYTES", 1)
+    monkeypatch.setattr(segment_index, "INDEX_GRAIN_BYTES", 1)
     first_at: dict[int, int] = {}
     for number in range(60):
         first_at[number] = log.next_seq

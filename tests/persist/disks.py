@@ -63,28 +63,3 @@ class FullDisk(RecordingDisk):
         self.room -= len(fits)
         if len(fits) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-class ForgetfulDisk(RecordingDisk):
-    """A disk under a page cache: `power_cut` undoes every write since the last sync."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._unsynced: dict[int, list[tuple[int, bytes, int]]] = {}
-
-    def write(self, fd: int, data: bytes, offset: int) -> None:
-        length = os.fstat(fd).st_size
-        self._unsynced.setdefault(fd, []).append((offset, os.pread(fd, len(data), offset), length))
-        super().write(fd, data, offset)
-
-    def sync(self, fd: int) -> None:
-        super().sync(fd)
-        self._unsynced.pop(fd, None)
-
-    def power_cut(self) -> None:
-        """Only what was synced is there afterwards; call before the descriptors are closed."""
-        for fd, writes in self._unsynced.items():
-            for offset, old, length in reversed(writes):
-                os.pwrite(fd, old, offset)
-                os.ftruncate(fd, length)
-        self._unsynced.clear()
