@@ -10,6 +10,7 @@ from typing import Final
 import psycopg
 import zmq
 
+from common.chunk import UnknownFormat
 from common.database import SchemaMismatch
 from common.log import Damaged, Fenced
 from common.process import Fault, SyncContext, run_sync
@@ -39,7 +40,9 @@ def main(context: SyncContext) -> None:
                 worker.run(context.wakeup.fileno())
         finally:
             worker.close()
-    except (Damaged, Fenced, SchemaMismatch, ViewWentBack, psycopg.Error, zmq.ZMQError) as error:
+    except (
+        Damaged, Fenced, UnknownFormat, SchemaMismatch, ViewWentBack, psycopg.Error, zmq.ZMQError,
+    ) as error:  # fmt: skip
         raise Fault(f"{type(error).__name__}: {error}") from error
 
 
