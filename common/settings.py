@@ -49,6 +49,8 @@ class Settings:
     broadcast_processes: int
     replay_window_s: float
     replay_bytes: int | None
+    log_reserve_bytes: int | None
+    strict_start: bool
     default_account_limit: int
     trusted_domains: tuple[str, ...]
     observe_clean_s: float
@@ -162,6 +164,10 @@ def parse_flag(text: str) -> bool:
     if text.lower() in _FALSE:
         return False
     raise ValueError("is neither true nor false")
+
+
+def _reserve(text: str) -> int | None:
+    return 0 if text == "0" else parse_bytes(text)
 
 
 def _count(low: int, high: int) -> Callable[[str], int]:
@@ -283,6 +289,12 @@ TABLE: Final[tuple[Row, ...]] = (
         ("RELAY_REPLAY_WINDOW", "RELAY_EVENT_PLAYBACK_TTL")),
     Row("replay_bytes", "STANDPIPE_REPLAY_BYTES", "auto", parse_bytes,
         "How large the log may grow, such as 500G. auto: 80 % of the disk that is free for it."),
+    Row("log_reserve_bytes", "STANDPIPE_LOG_RESERVE", "auto", _reserve,
+        "What is kept free on the log's disk, such as 10G; below it the oldest segments go before their "
+        "time. auto: 2 % of the disk, and 1 GiB at least."),
+    Row("strict_start", "STANDPIPE_STRICT_START", "false", parse_flag,
+        "Whether to refuse to start where the log or the database has lost what it had, instead of going "
+        "on and saying so."),
     Row("default_account_limit", "STANDPIPE_DEFAULT_ACCOUNT_LIMIT", "100", _count(0, 10**9),
         "Accounts that a newly added host may have.",
         ("RELAY_DEFAULT_ACCOUNT_LIMIT", "RELAY_DEFAULT_REPO_LIMIT")),

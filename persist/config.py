@@ -17,8 +17,11 @@ class Config:
     log_dir: the segments. batches_endpoint, chunks_endpoint: ZeroMQ addresses.
     database_url: of PostgreSQL. replay_window_s: how long events are kept, in seconds.
     replay_bytes: how large the log may grow; None for FREE_SHARE of the disk.
+    reserve_bytes: what is kept free on its disk; None for persist.reserve's share of that.
+    strict_start: rather not start than go on over something that was lost.
     group_s: the distance of two groups, in seconds: what an event may wait so that many share one
         flush. After a longer silence the first event waits for nothing.
+    checkpoint_s: how often the checkpoint beside the log is written while something changes.
     beat_s: an idle log writes an empty chunk so often, in seconds: silence means trouble.
     retain_every_s: how often segments are looked through for what has left the window.
     drain_quiet_s, drain_s: after SIGTERM batches are taken until none came for so long, at most
@@ -32,9 +35,12 @@ class Config:
     database_url: str
     replay_window_s: float
     replay_bytes: int | None = None
+    reserve_bytes: int | None = None
+    strict_start: bool = False
     group_s: float = 0.004
     beat_s: float = 1.0
     retain_every_s: float = 30.0
+    checkpoint_s: float = 5.0
     drain_quiet_s: float = 0.1
     drain_s: float = 0.5
     flush_patience_s: float = 5.0
@@ -49,4 +55,6 @@ class Config:
             database_url=database_url(settings, paths),
             replay_window_s=settings.replay_window_s,
             replay_bytes=settings.replay_bytes,
+            reserve_bytes=settings.log_reserve_bytes,
+            strict_start=settings.strict_start,
         )
