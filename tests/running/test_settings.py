@@ -58,6 +58,8 @@ def test_an_empty_environment_gives_the_defaults() -> None:
                      id="a compound duration"),
         pytest.param("STANDPIPE_REPLAY_BYTES", "1.5GiB", "replay_bytes", 3 * 2**29,
                      id="a size in powers of two"),
+        pytest.param("STANDPIPE_LOG_RESERVE", "10G", "log_reserve_bytes", 10**10, id="a reserve"),
+        pytest.param("STANDPIPE_LOG_RESERVE", "0", "log_reserve_bytes", 0, id="no reserve"),
         pytest.param("STANDPIPE_TRUSTED_DOMAINS", "*.a.example,b.example", "trusted_domains",
                      ("*.a.example", "b.example"), id="trusted names"),
         pytest.param("STANDPIPE_LOG_LEVEL", "WARNING", "log_level", "warn", id="a log level"),
