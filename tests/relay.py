@@ -89,11 +89,14 @@ class Relay:
         folder: Path | None = None,
         environ: Mapping[str, str] | None = None,
         command: Sequence[str] = ("common.command", "run"),
+        project: Path = ROOT,
     ) -> None:
         """Prepare; `start` starts it. Without `folder` a temporary one is made and removed.
 
-        command: the module that becomes the relay, and its arguments.
+        command: the module that becomes the relay, and its arguments. project: the folder with its
+        stages; that of another release, perhaps.
         """
+        self.project = project
         self._command = command
         self._temporary = None
         if folder is None:
@@ -142,10 +145,10 @@ class Relay:
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [
-                    sys.executable, "-m", "tests.tether",
+                    sys.executable, str(ROOT / "tests" / "tether.py"),
                     sys.executable, "-m", *self._command,
                 ],
-                cwd=ROOT,
+                cwd=self.project,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

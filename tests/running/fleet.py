@@ -21,12 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 class Started:
     """One process, its output in files."""
 
-    def __init__(self, command: list[str], environ: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self, command: list[str], environ: Mapping[str, str], folder: Path, project: Path = ROOT
+    ) -> None:
         self.out = folder / f"{len(list(folder.glob('*.out')))}.out"
         self.err = self.out.with_suffix(".err")
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
-                command, env=dict(environ), cwd=ROOT, stdout=out, stderr=err,
+                command, env=dict(environ), cwd=project, stdout=out, stderr=err,
                 stdin=subprocess.DEVNULL,
             )  # fmt: skip
 
@@ -86,9 +88,10 @@ class Fleet:
         }
         self.started: list[Started] = []
 
-    def start(self, *words: str, **more: str) -> Started:
-        """`python -m <words>`, with `more` in its environment."""
-        process = Started([sys.executable, "-m", *words], {**self.environ, **more}, self.folder)
+    def start(self, *words: str, project: Path = ROOT, **more: str) -> Started:
+        """`python -m <words>`, with `more` in its environment. project: the folder of its code."""
+        command = [sys.executable, "-m", *words]
+        process = Started(command, {**self.environ, **more}, self.folder, project)
         self.started.append(process)
         return process
 
