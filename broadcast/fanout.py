@@ -71,6 +71,9 @@ class Fanout:
         self.playback = playback
         self.live_seq = playback.durable_seq + 1
         """What the consumers at the head get next."""
+        self.published = 0
+        """Events that the ring has taken, ever; whatever is read from the log for a consumer is not
+        among them."""
         self._ring = Ring(self.live_seq, limits.ring_bytes)
         self._loop = asyncio.get_running_loop()
         self._live: dict[Outlet, Callable[[bytes], None]] = {}
@@ -88,7 +91,10 @@ class Fanout:
 
     def publish(self, chunk: Chunk | Hole) -> None:
         """Take the next chunk with events, or a hole; it goes out with the next tick."""
+        before_seq = self._ring.next_seq
         self._ring.append(chunk)
+        if chunk.count:
+            self.published += self._ring.next_seq - before_seq
         metrics.UNSENT.note(self._ring.next_seq - self.live_seq)
         if self._tick is None:
             self._tick = self._loop.call_soon(self._on_tick)

@@ -24,14 +24,8 @@ from broadcast.chain import Broken, Chain, Link
 from broadcast.health import Pulse
 from broadcast.hole import Cause, Hole, Stretch
 from broadcast.playback import Playback
-from common.chunk import (
-    CLOCK_SUSPECT,
-    DATABASE_AWAY,
-    EVENTS_HELD,
-    Chunk,
-    ChunkError,
-    decode_chunk,
-)
+from common.chunk import CLOCK_SUSPECT, Chunk, ChunkError, decode_chunk
+from common.conservation import Balance
 from common.log import Damaged
 
 FILL_BYTES: Final = 512 * 1024
@@ -53,18 +47,14 @@ _log = logging.getLogger("standpipe")
 class Tally:
     """What became of each event that came in; a message that is no chunk counts as one event.
 
-    At every turn of the loop: received = published + seen + unreadable + let_go + waiting.
-
-    received: from persist and from the log. published: handed on. seen: had before. let_go: what
-    found no room while a gap was filled; the log has it. waiting: for a gap to be filled.
+    received: from persist and from the log. seen: had before. let_go: what found no room while a gap
+    was filled, or came too early; the log has it.
     """
 
     received: int = 0
-    published: int = 0
     seen: int = 0
     unreadable: int = 0
     let_go: int = 0
-    waiting: int = 0
 
 
 class Inlet:
@@ -93,6 +83,8 @@ class Inlet:
         self._loop = asyncio.get_running_loop()
         self._pending: deque[Chunk] = deque()
         self._pending_bytes = 0
+        self._carried: Chunk | None = None
+        """What showed the gap, and goes out behind it."""
         self._durable_seq = playback.durable_seq
         self._told_seq = 0
         self._short_since_s: float | None = None
@@ -102,6 +94,20 @@ class Inlet:
     def next_seq(self) -> int:
         """The seq that is published next."""
         return self._chain.next_seq
+
+    def balance(self, published: int) -> Balance:
+        """Where every event is that has come in.
+
+        Args: published: how many of them the ring has taken.
+        """
+        tally, carried = self.tally, self._carried
+        return Balance(
+            received={"event": tally.received},
+            forwarded={"event": published},
+            dropped={"seen": tally.seen, "unreadable": tally.unreadable, "let_go": tally.let_go},
+            held=sum(chunk.count for chunk in self._pending),
+            in_flight=0 if carried is None else carried.count,
+        )
 
     def on_message(self, parts: list[bytes]) -> None:
         """One message of persist's."""
@@ -119,19 +125,14 @@ class Inlet:
         if chunk.epoch >= self._chain.epoch:
             self._pulse.heard_s = self._loop.time()
             self._pulse.clock_suspect = bool(chunk.flags & CLOCK_SUSPECT)
-            self._pulse.database_away = bool(chunk.flags & DATABASE_AWAY)
-            self._pulse.events_held = bool(chunk.flags & EVENTS_HELD)
             self._told_seq = chunk.next_seq - 1
         if self._filling is None:
             self._try(chunk)
             return
         self._pending.append(chunk)
         self._pending_bytes += len(chunk.raw)
-        self.tally.waiting += chunk.count
         if self._pending_bytes > PENDING_BYTES:
-            count = sum(waiting.count for waiting in self._pending)
-            self.tally.waiting -= count
-            self.tally.let_go += count
+            self.tally.let_go += sum(waiting.count for waiting in self._pending)
             self._pending.clear()
             self._pending_bytes = 0
         metrics.PENDING.note(len(self._pending))
@@ -175,7 +176,6 @@ class Inlet:
         if link is Link.NEXT:
             self._chain.advance(chunk)
             if chunk.count:
-                self.tally.published += chunk.count
                 self._publish(chunk)
         elif link is Link.SEEN:
             self.tally.seen += chunk.count
@@ -188,8 +188,7 @@ class Inlet:
         metrics.GAP_FILLS.inc()
         fields = {"from_seq": self._chain.next_seq, "until_seq": until_seq}
         _log.info("reading from the log what persist did not bring", extra={"fields": fields})
-        if chunk is not None:
-            self.tally.waiting += chunk.count
+        self._carried = chunk
         self._filling = self._loop.create_task(self._fill_up(until_seq, chunk), name="gap fill")
         self._filling.add_done_callback(self._on_filled)
 
@@ -204,7 +203,7 @@ class Inlet:
                 break
         if chunk is None:
             return
-        self.tally.waiting -= chunk.count
+        self._carried = None
         if chain.next_seq < until_seq:
             self.tally.let_go += chunk.count
         else:
@@ -235,7 +234,6 @@ class Inlet:
             count = part.next_seq - self._chain.next_seq
             self._chain.advance_by_log(part)
             self.tally.received += count
-            self.tally.published += count
         self._publish(part)
 
     def _on_filled(self, done: asyncio.Task[None]) -> None:
@@ -248,7 +246,6 @@ class Inlet:
         while self._pending and self._filling is None:
             chunk = self._pending.popleft()
             self._pending_bytes -= len(chunk.raw)
-            self.tally.waiting -= chunk.count
             self._try(chunk)
 
     def _try(self, chunk: Chunk) -> None:

@@ -1,6 +1,7 @@
 """Which numbers does a broadcaster report?
 
-All of them are here, once. Events are counted per write, never in a loop over consumers.
+What became of each event that came in is one balance: broadcast.inlet, common.conservation. All
+others are here, once. Events are counted per write, never in a loop over consumers.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from broadcast.store import Store
 from broadcast.subscriber import Service
 from broadcast.views import Views
 from common import password
+from common.conservation import serve
 from common.log import LogReader
 from common.process import SAY_AGAIN_S, Context
 from common.segments import SegmentReader
@@ -142,6 +143,7 @@ class Worker:
         while not stopping.is_set() and not failed.done():
             self._inlet.look()
             fanout.sweep(loop.time())
+            serve(self._inlet.balance(fanout.published))
             await _until(stopping, _LOOK_S, failed)
         if failed.done():
             failed.result()
