@@ -64,6 +64,8 @@ class HttpLimits:
     body_s: for the rest of the request after its head.
     head_bytes, body_bytes: what a request may hold.
     idle_s: how long a connection is kept for another request.
+    retire_s: how long, at the end, handshakes under way are completed while no new ones are let in;
+        RETIRE_S where there are siblings to leave them to.
     drain_s: how long answers under way may take when the process ends.
     """
 
@@ -72,9 +74,12 @@ class HttpLimits:
     head_bytes: int = 16 * 2**10
     body_bytes: int = 64 * 2**10
     idle_s: int = 5
+    retire_s: float = 0.0
     drain_s: int = 4
 
 
+RETIRE_S: Final = 0.5
+"""More than a round trip, and less than the second after which a client says its SYN again."""
 SILENCE_S: Final = 5.0
 """Persist beats each second; after this long without chunk or beat, health says 503, in seconds."""
 BEHIND_S: Final = 10.0

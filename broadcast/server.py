@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import logging
 import socket
+import struct
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final, cast
 
@@ -26,6 +29,22 @@ from broadcast.version import SERVER
 from broadcast.xrpc import XrpcError
 
 _BACKLOG: Final = 1024
+_SO_ATTACH_FILTER: Final = 26
+_FILTER_STEP: Final = struct.Struct("=HBBI")
+_NO_SYN: Final = b"".join(
+    _FILTER_STEP.pack(*step)
+    for step in (
+        (0x30, 0, 0, 13),  # load the byte of the TCP header that has the flags
+        (0x45, 0, 1, 0x02),  # SYN?
+        (0x06, 0, 0, 0),  # then drop it,
+        (0x06, 0, 0, 0xFFFFFFFF),  # else take the whole packet
+    )
+)
+"""A socket filter that drops every SYN and lets handshakes under way go on.
+
+Source: linux/filter.h, linux/bpf_common.h; RFC 9293 §3.1.
+"""
+_log = logging.getLogger("standpipe")
 _PHRASES: Final = {400: "Bad Request", 408: "Request Timeout"}
 
 
@@ -192,16 +211,32 @@ class Listener:
             backlog=_BACKLOG,
         )
         self._server = Server(config)
+        self._sockets: list[socket.socket] = []
+        self._retire_s = limits.retire_s
         self._serving: asyncio.Task[None] | None = None
 
     async def open(self, sockets: list[socket.socket]) -> None:
         """Serve bound sockets, which are closed by `close`; returns once they accept."""
+        self._sockets = sockets
         self._serving = asyncio.create_task(self._server.serve(sockets), name="http")
         # uvicorn sets a flag, and nothing that could be waited for.
         while not self._server.started and not self._serving.done():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         if self._serving.done():
             self._serving.result()
+
+    async def retire(self) -> None:
+        """Leave new connections to the siblings; call before `close`, while all else still goes on.
+
+        What lies in a listening socket's queue when it is closed is reset, and so are handshakes
+        under way, though a sibling listens on the same port. So new ones are not let in first: a
+        dropped SYN is said again after a second, and finds a sibling then.
+        """
+        shared = [sock for sock in self._sockets if _is_shared(sock)]
+        if self._retire_s and shared:
+            for sock in shared:
+                _let_nobody_in(sock)
+            await asyncio.sleep(self._retire_s)
 
     async def close(self) -> None:
         """Accept nothing more, have every connection end, and wait for them for a while."""
@@ -240,6 +275,22 @@ def bind(host: str, port: int, *, shared: bool) -> socket.socket:
         found.close()
         raise
     return found
+
+
+def _is_shared(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
+
+def _let_nobody_in(sock: socket.socket) -> None:
+    program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+    steps = len(_NO_SYN) // _FILTER_STEP.size
+    # struct sock_fprog: how many steps, and where they lie.
+    option = struct.pack("@HP", steps, ctypes.addressof(program))
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, option)
+    except OSError as error:
+        # Then a few who come at the wrong moment are reset, and have to try again.
+        _log.warning("new connections cannot be left to the siblings", exc_info=error)
 
 
 def _is_address(family: int, text: str) -> bool:

@@ -48,6 +48,7 @@ from broadcast.version import SERVER
 _BYTES_ACKED: Final = struct.Struct("=120xQ")
 """tcpi_bytes_acked of struct tcp_info. Source: linux/tcp.h."""
 _RETRY_AFTER_S: Final = "5"
+_RETRY_AT_A_SIBLING_S: Final = "1"
 _quiet: Final = logging.getLogger("standpipe.websocket")
 _quiet.setLevel(logging.ERROR)
 
@@ -186,11 +187,15 @@ class Subscriber(asyncio.Protocol):
             self._refuse(HTTPStatus.BAD_REQUEST, "InvalidRequest", str(error))
             return
         if fanout is None or service.draining:
-            words = "the relay ends" if service.draining else "the log is not there yet"
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", words)
+            words = "this member ends" if service.draining else "the log is not there yet"
+            again_s = _RETRY_AT_A_SIBLING_S if service.draining else _RETRY_AFTER_S
+            more = {"Retry-After": again_s}
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", words, more)
             return
         if fanout.streams >= service.limits.consumers:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", "too many streams")
+            more = {"Retry-After": _RETRY_AFTER_S}
+            words = "too many streams"
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", words, more)
             return
         response = self._conn.accept(request)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
@@ -241,8 +246,6 @@ class Subscriber(asyncio.Protocol):
                 **(more or {}),
             }
         )
-        if status == HTTPStatus.SERVICE_UNAVAILABLE:
-            headers["Retry-After"] = _RETRY_AFTER_S
         metrics.REFUSED.labels(str(status.value)).inc()
         self._transport.write(Response(status.value, status.phrase, headers, body).serialize())
         self._close()

@@ -1,9 +1,10 @@
 """The one loop of a broadcaster: who is connected to whom, and in which order does it end?
 
-    ports open and say 503 ─▶ the log appears ─▶ chunks flow ─▶ SIGTERM ─▶ streams end on a frame
+    ports open and say 503 ─▶ the log appears ─▶ chunks flow ─▶ SIGTERM ─▶ the port is left to the
+    siblings ─▶ streams end on a frame
 
-Whatever is missing at the start is waited for. The end accepts nothing more, has every stream tell
-its last seq, and lets go of the log and the database last.
+Whatever is missing at the start is waited for. The end lets nobody in, has every stream tell its
+last seq, and lets go of the log and the database last.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 import zmq
 
-from broadcast.config import READ_THREADS, HttpLimits, Limits
+from broadcast.config import READ_THREADS, RETIRE_S, HttpLimits, Limits
 from broadcast.fanout import Fanout
 from broadcast.health import Pulse
 from broadcast.inlet import Inlet
@@ -53,6 +54,7 @@ async def broadcast(context: Context) -> None:
         open_reader=lambda: SegmentReader(paths.log_dir),
         chunks_endpoint=paths.chunks_endpoint,
         database_url=settings.database_url or paths.embedded_database_url,
+        http_limits=HttpLimits(retire_s=RETIRE_S if settings.broadcast_processes > 1 else 0.0),
         admin_password=password.ensure(settings, paths),
     )
 
@@ -108,6 +110,9 @@ class Worker:
                 await self._flow(playback, stopping)
         finally:
             self.service.draining = self.pulse.draining = True
+            if stopping.is_set():
+                # First the port, then the streams: who comes back at once finds a sibling.
+                await listener.retire()
             inlet_socket.close()
             if self._inlet is not None:
                 await self._inlet.close()

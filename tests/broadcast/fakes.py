@@ -246,8 +246,12 @@ async def member_of(
     persist: bool = True,
     open_reader: Callable[[], Any] | None = None,
     admin_password: str = "",
+    port: int = 0,
 ) -> AsyncIterator[Member]:
-    """A running broadcaster; ends drained."""
+    """A running broadcaster; ends drained.
+
+    With the port of another one, in the same folder, and without a persist of its own: its sibling.
+    """
     member = Member(log, folder)
     if persist:
         member.persist_up()
@@ -255,7 +259,7 @@ async def member_of(
         open_reader or (lambda: log), member.endpoint, database_url, limits, http_limits,
         admin_password,
     )  # fmt: skip
-    public, private = bind("127.0.0.1", 0, shared=True), bind("127.0.0.1", 0, shared=False)
+    public, private = bind("127.0.0.1", port, shared=True), bind("127.0.0.1", 0, shared=False)
     member.port, member.private_port = public.getsockname()[1], private.getsockname()[1]
     ready = asyncio.Event()
     member.running = asyncio.create_task(

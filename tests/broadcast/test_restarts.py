@@ -1,0 +1,141 @@
+"""A broadcaster that ends on purpose: its siblings take over, and nobody is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from broadcast.config import HttpLimits, Limits
+from broadcast.server import Listener, bind
+from broadcast.subscriber import Service
+from tests.broadcast.fakes import FakeLog, member_of, seqs, until
+from tests.broadcast.raw import handshake
+from tests.broadcast.restarts import measure
+from tests.fix_loop import LoopRun
+
+RETIRES = HttpLimits(retire_s=0.4)
+
+
+async def answer(scope: object, receive: object, send: object) -> None:
+    """An application that nobody asks."""
+
+
+def test_who_connects_while_a_listener_retires_gets_to_a_sibling(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        ours = bind("127.0.0.1", 0, shared=True)
+        port = ours.getsockname()[1]
+        sibling = bind("127.0.0.1", port, shared=True)
+        sibling.listen(100)
+        listener = Listener(answer, Service(Limits()), RETIRES)
+        await listener.open([ours])
+        retiring = asyncio.create_task(listener.retire())
+        await asyncio.sleep(0.05)
+        clients = [socket.socket() for _ in range(20)]
+        for client in clients:
+            client.setblocking(False)
+        try:
+            arriving = [loop.sock_connect(client, ("127.0.0.1", port)) for client in clients]
+            arrived = asyncio.gather(*arriving)
+            await retiring
+            await listener.close()
+            await arrived
+            for _ in clients:
+                taken, _address = await loop.sock_accept(sibling)
+                taken.close()
+            # And each of them is one that was told of its end by the sibling.
+            for client in clients:
+                assert await loop.sock_recv(client, 1) == b""
+        finally:
+            for sock in (*clients, sibling):
+                sock.close()
+
+    loop_run(story())
+
+
+def test_who_came_before_a_listener_retires_is_answered(loop_run: LoopRun, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with member_of(FakeLog(), tmp_path, http_limits=RETIRES) as member:
+            reader, writer = await asyncio.open_connection("127.0.0.1", member.port)
+            member.stopping.set()
+            await until(lambda: member.worker.service.draining)
+            writer.write(b"GET /_live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readline()).split()[1] == b"200"
+            writer.close()
+            await member.running
+
+    loop_run(story())
+
+
+def test_consumers_of_a_member_that_ends_come_back_at_once_to_its_sibling(
+    loop_run: LoopRun, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        log = FakeLog()
+        async with member_of(log, tmp_path) as first:
+            first.emit(3)
+            await until(lambda: first.fanout.live_seq == 4)
+            second = member_of(
+                log, tmp_path, http_limits=RETIRES, persist=False, port=first.port
+            )  # fmt: skip
+            async with second as member:
+                await until(lambda: member.worker.service.fanout)
+                streams = []
+                while member.fanout.streams < 10:
+                    streams.append(await first.stream("?cursor=3"))
+                member.stopping.set()
+
+                async def stay(stream: ClientConnection) -> None:
+                    """Over a good-bye, if one comes, to the event behind it."""
+                    assert await seqs(stream, 1) == [3]
+                    with contextlib.suppress(ConnectionClosed):
+                        assert await seqs(stream, 1) == [4]
+                        return
+                    assert stream.close_code == 1012
+                    assert stream.close_reason == "restarting; last seq 3"
+                    # Not one attempt is refused, or told to come again.
+                    async with first.stream("?cursor=3") as again:
+                        assert await seqs(again, 2) == [3, 4]
+
+                staying = [asyncio.create_task(stay(stream)) for stream in streams]
+                await member.running
+                member.running = asyncio.create_task(asyncio.sleep(0))
+                await until(lambda: first.fanout.streams == len(streams))
+                first.emit(1)
+                await asyncio.gather(*staying)
+                for stream in streams:
+                    await stream.close()
+
+    loop_run(story())
+
+
+def test_a_member_that_ends_tells_a_newcomer_to_come_again_in_a_second(
+    loop_run: LoopRun, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        async with member_of(FakeLog(), tmp_path) as member:
+            member.worker.service.draining = True
+            reader, writer = await asyncio.open_connection("127.0.0.1", member.port)
+            writer.write(handshake())
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert head.split()[1] == b"503"
+            assert b"\r\nretry-after: 1\r\n" in head
+            writer.close()
+
+    loop_run(story())
+
+
+def test_restarts_of_real_processes_turn_nobody_away_and_lose_nothing(tmp_path: Path) -> None:
+    found = asyncio.run(measure(tmp_path, restarts=2, rate=40, consumers=8, retire_s=0.5))
+    assert found["wrong"] == []
+    assert set(found["became"]) <= {"101", "503"}, found
+    assert found["became"]["101"] > 50
+    assert "1012 restarting; last seq " in found["streams_closed"]
+    assert set(found["streams_closed"]) <= {
+        "1012 restarting; last seq ", "on coming back: InvalidStatus",
+    }  # fmt: skip
