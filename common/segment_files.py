@@ -4,6 +4,8 @@
     <20-digit first seq>.idx   where its chunks lie (common/segment_index.py): only a cache
     head                       epoch, durable_seq, oldest_seq: mapped into every reader's memory
     lock                       held by the writer
+    restored                   put there by hand: the segments are a backup's, and may lack what the
+                               lost log had given numbers to; gone with the next claim
 
 Names and the head's layout only; chunks are common/chunk.py's, reading is common/segments.py's.
 """
@@ -22,6 +24,7 @@ SUFFIX: Final = ".seg"
 INDEX_SUFFIX: Final = ".idx"
 HEAD_NAME: Final = "head"
 LOCK_NAME: Final = "lock"
+RESTORED_NAME: Final = "restored"
 
 _HEAD_NAME: Final = b"SPHEAD"
 _HEAD_MAGIC: Final = int.from_bytes(_HEAD_NAME + b"01", "little")

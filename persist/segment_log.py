@@ -36,6 +36,7 @@ from common.log import Damaged, Fenced
 from common.segment_files import (
     HEAD_NAME,
     LOCK_NAME,
+    RESTORED_NAME,
     HeadFile,
     HeadMissing,
     index_path,
@@ -198,6 +199,15 @@ class SegmentLog:
                 "the log lost what had been announced: it ends before seq %d, %d had been reached; "
                 "it goes on at %d", self._chain.next_seq, announced, floor_seq,
             )  # fmt: skip
+        restored = self._dir / RESTORED_NAME
+        is_restored = restored.exists()
+        if is_restored:
+            reached = max(announced, self._chain.next_seq - 1)
+            floor_seq = max(floor_seq, reached + max(skipped, SKIPPED_AFTER_LOSS))
+            log.warning(
+                "the log is a backup's, and ends with seq %d: the one that was lost had gone on; it "
+                "goes on at %d", self._chain.next_seq - 1, floor_seq,
+            )  # fmt: skip
         first_seq = max(self._chain.next_seq, floor_seq)
         self._epoch = max(head.epoch, self._chain.epoch) + 1
         # From here on an earlier writer that still runs sees that it has been outlived.
@@ -214,6 +224,9 @@ class SegmentLog:
         head.oldest_seq = self.oldest_seq
         # This flush makes the repaired tail durable too; nothing of it was announced before.
         self.wait(first_seq - 1)
+        if is_restored:
+            # Order: the claim that leaves the numbers out is on disk.
+            self._disk.remove(restored)
         self._remove_orphans()
         return first_seq
 

@@ -17,6 +17,7 @@ from common.log import Damaged, Fenced, LogReader, LogWriter
 from common.segment_files import (
     HEAD_NAME,
     LOCK_NAME,
+    RESTORED_NAME,
     HeadFile,
     index_path,
     list_indexes,
@@ -85,6 +86,37 @@ def set_announced(place: Path, durable_seq: int) -> None:
     head = HeadFile(place / HEAD_NAME, writable=True)
     head.durable_seq = durable_seq
     head.close()
+
+
+# --- a backup ---
+
+
+def test_a_log_from_a_backup_goes_on_far_above_once(tmp_path: Path) -> None:
+    """The numbers behind its end were given, by the log that was lost."""
+    with closing(filled(tmp_path, (2, 1))):
+        pass
+    (tmp_path / HEAD_NAME).unlink()
+    (tmp_path / RESTORED_NAME).touch()
+    far = 3 + SKIPPED_AFTER_LOSS
+    with closing(small(tmp_path)) as log:
+        assert log.claim("restored") == far
+        write(log, 1)
+    assert not (tmp_path / RESTORED_NAME).exists()
+    with closing(small(tmp_path)) as log:
+        assert log.claim("again", skipped=10 * SKIPPED_AFTER_LOSS) == far + 1
+    assert everything(tmp_path) == numbered(1, 2, 3, far)
+
+
+def test_a_claim_of_a_backup_that_is_cut_short_is_made_again(tmp_path: Path) -> None:
+    with closing(filled(tmp_path, (2, 1))):
+        pass
+    (tmp_path / RESTORED_NAME).touch()
+    log = small(tmp_path, FullDisk(0))
+    with pytest.raises(OSError, match="No space"):
+        log.claim("restored")
+    crash(log)
+    with closing(small(tmp_path)) as log:
+        assert log.claim("again", skipped=2 * SKIPPED_AFTER_LOSS) == 3 + 2 * SKIPPED_AFTER_LOSS
 
 
 # --- torn tails ---
