@@ -51,7 +51,7 @@ def leaving(
         measure: finds a segment's `last_us` where it is not known; asked only when it matters.
     """
     total = active_bytes + sum(segment.size_bytes for segment in sealed)
-    ends = [segment.base for segment in sealed[1:]] + [active_base]
+    ends = [*(segment.base for segment in sealed), active_base][1:]
     freed = 0
     for count, (segment, end) in enumerate(zip(sealed, ends, strict=True)):
         if freed >= must_free_bytes:

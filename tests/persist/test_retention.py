@@ -81,3 +81,7 @@ def test_when_the_disk_is_full_the_oldest_go_whoever_needs_them(must_free: int, 
         measure=no_measure,
     )  # fmt: skip
     assert gone == count
+
+
+def test_a_log_of_one_segment_keeps_it() -> None:
+    assert leaving([], 1, 100, max_bytes=10, oldest_us=99, measure=no_measure) == 0
