@@ -221,9 +221,12 @@ class SegmentReader:
         try:
             segment = self._segment(self._bases[newer - 1])
             place = segment.at_mark(bisect_left(segment.marks, time_us, key=_time_of) - 1)
+            next_seq = place.chain.next_seq
             for _, head in self._walk(place, SEQ_MAX, durable_seq):
                 if head.time_us >= time_us:
-                    return head.first_seq
+                    # What is missing before it may be what was asked for.
+                    return next_seq
+                next_seq = head.first_seq + head.events
         except FileNotFoundError:
             return self.oldest_seq
         except Damaged as damaged:
@@ -295,15 +298,21 @@ class SegmentReader:
         return self._segment(self._bases[at - 1])
 
     def _older(self, base: int, time_us: int) -> bool:
+        """Whether a segment was begun before a time."""
         try:
-            data = read_at(self._segment(base).fd, HEAD.size, 0)
-            return peek_head(data).time_us < time_us
+            segment = self._segment(base)
         except FileNotFoundError:
             # It has left the log, so it was older than the others.
             return True
+        try:
+            begun_us = peek_head(read_at(segment.fd, HEAD.size, 0)).time_us
         except ChunkError:
-            # Empty or damaged: whoever asks may get more than he asked for, never less.
-            return False
+            # Empty or damaged: its index tells, or when it was last written. Whoever asks may get
+            # more than he asked for, never less.
+            begun_us = os.fstat(segment.fd).st_mtime_ns // 1000
+            if segment.marks:
+                begun_us = segment.marks[0].time_us
+        return begun_us < time_us
 
     def _seek(self, from_seq: int, durable_seq: int) -> _Place:
         known = self._positions.pop(from_seq, None)
