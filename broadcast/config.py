@@ -90,5 +90,9 @@ DATABASE_CONNECTIONS: Final = 4
 """Connections of one member to PostgreSQL, at most."""
 DATABASE_WAIT_S: Final = 2.0
 """How long a request waits for a connection before it is told 503, in seconds."""
+DATABASE_CHECK_S: Final = 3.0
+"""How often a member asks PostgreSQL whether it is there, traffic or not, in seconds."""
+DATABASE_SILENCE_S: Final = 10.0
+"""After this long without an answer to that health says `degraded`, in seconds."""
 STATEMENT_TIMEOUT_MS: Final = 3000
 """How long PostgreSQL works on one statement, in milliseconds."""

@@ -3,8 +3,9 @@
 Health is a statement about delivery: it needs persist to be heard from, and this member's head to
 keep up with the log's. An open port says nothing, and neither does a network without events:
 persist beats when nothing happens. While our clock is doubted events of most hosts are held back,
-so then it is not delivery either. Without PostgreSQL the accounts that persist has in memory go on, which
-is delivery, degraded; once an event has to wait for what only PostgreSQL knows, it is none.
+so then it is not delivery either. Without PostgreSQL the accounts that persist has in memory go on,
+which is delivery, degraded; once an event has to wait for what only PostgreSQL knows, it is none.
+Degraded is also a log that gives up its oldest events early, as the disk is nearly full.
 
 This module has no clock; all times are handed in.
 """
@@ -15,11 +16,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from broadcast.config import BEHIND_S, SILENCE_S
+from broadcast.config import BEHIND_S, DATABASE_SILENCE_S, SILENCE_S
 
 
 class Reason(StrEnum):
-    """Why this member is not healthy, for programs; the message beside it is for people."""
+    """Why this member is not healthy, or degraded, for programs; the message beside it is for people."""
 
     ENDING = "ending"
     NO_LOG = "no_log"
@@ -27,6 +28,7 @@ class Reason(StrEnum):
     BEHIND = "behind"
     CLOCK = "clock"
     DATABASE = "database"
+    DISK = "disk"
 
 
 class Unhealthy(NamedTuple):
@@ -43,8 +45,10 @@ class Pulse:
     opened: the log can be read. heard_s: when a chunk or beat of the newest writer last came.
     level_s: when this member's head was last at the log's durable head.
     clock_suspect: persist said last that an ingest process believes our clock wrong.
-    database_away, events_held: persist said last that PostgreSQL does not answer, and that events wait
-        for it.
+    database_away, events_held: persist said last that PostgreSQL does not answer, and that events
+        wait for it. disk_low: that the disk of the log is nearly full.
+    database_s: when PostgreSQL last answered this member, which asks whether there is traffic or not;
+        None before it asked.
     """
 
     opened: bool = False
@@ -54,13 +58,25 @@ class Pulse:
     clock_suspect: bool = False
     database_away: bool = False
     events_held: bool = False
+    disk_low: bool = False
+    database_s: float | None = None
 
 
-def why_degraded(pulse: Pulse) -> Unhealthy | None:
-    """What is missing while all that comes is delivered; None when nothing is. After `why_unhealthy`."""
+def why_degraded(pulse: Pulse, now_s: float) -> Unhealthy | None:
+    """What is missing while all that comes is delivered; None when nothing is.
+
+    To be asked after `why_unhealthy`.
+    """
     if pulse.database_away:
         message = "PostgreSQL does not answer: accounts that are in memory go on, others would wait"
         return Unhealthy(Reason.DATABASE, message)
+    if pulse.database_s is not None and now_s - pulse.database_s > DATABASE_SILENCE_S:
+        silent_s = now_s - pulse.database_s
+        message = f"PostgreSQL has not answered this member for {silent_s:.0f} s: events go on"
+        return Unhealthy(Reason.DATABASE, message)
+    if pulse.disk_low:
+        message = "the disk is nearly full: the oldest events leave the window before their time"
+        return Unhealthy(Reason.DISK, message)
     return None
 
 

@@ -24,7 +24,15 @@ from broadcast.chain import Broken, Chain, Link
 from broadcast.health import Pulse
 from broadcast.hole import Cause, Hole, Stretch
 from broadcast.playback import Playback
-from common.chunk import CLOCK_SUSPECT, Chunk, ChunkError, decode_chunk
+from common.chunk import (
+    CLOCK_SUSPECT,
+    DATABASE_AWAY,
+    DISK_LOW,
+    EVENTS_HELD,
+    Chunk,
+    ChunkError,
+    decode_chunk,
+)
 from common.conservation import Balance
 from common.log import Damaged
 
@@ -125,6 +133,9 @@ class Inlet:
         if chunk.epoch >= self._chain.epoch:
             self._pulse.heard_s = self._loop.time()
             self._pulse.clock_suspect = bool(chunk.flags & CLOCK_SUSPECT)
+            self._pulse.database_away = bool(chunk.flags & DATABASE_AWAY)
+            self._pulse.events_held = bool(chunk.flags & EVENTS_HELD)
+            self._pulse.disk_low = bool(chunk.flags & DISK_LOW)
             self._told_seq = chunk.next_seq - 1
         if self._filling is None:
             self._try(chunk)

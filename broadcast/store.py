@@ -83,6 +83,14 @@ class Store:
         """Close all connections."""
         await self._pool.close(timeout=1.0)
 
+    async def answers(self) -> bool:
+        """Whether the database is there."""
+        try:
+            await self._rows("SELECT 1")
+        except Away:
+            return False
+        return True
+
     async def hosts(self, after: int, limit: int) -> list[HostRow]:
         """Hosts that have sent events, behind a row number, oldest first.
 

@@ -109,9 +109,10 @@ class Views:
         return _Everywhere(app)
 
     async def _health(self, _request: Request) -> Response:
-        why = why_unhealthy(self._pulse, asyncio.get_running_loop().time())
+        now_s = asyncio.get_running_loop().time()
+        why = why_unhealthy(self._pulse, now_s)
         if why is None:
-            less = why_degraded(self._pulse)
+            less = why_degraded(self._pulse, now_s)
             told = {"reason": less.reason, "message": less.message} if less else {}
             return _json({"status": "degraded" if less else "ok", **told, "version": VERSION})
         body = {

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import zmq
 
-from broadcast.config import READ_THREADS, RETIRE_S, HttpLimits, Limits
+from broadcast.config import DATABASE_CHECK_S, READ_THREADS, RETIRE_S, HttpLimits, Limits
 from broadcast.fanout import Fanout
 from broadcast.health import Pulse
 from broadcast.inlet import Inlet
@@ -104,6 +104,7 @@ class Worker:
         # Before the log's head is read: what is published between shows as a gap or as seen.
         chunks.connect(self._endpoint)
         inlet_socket = LoopSocket(chunks, on_message=self._on_message, pace_s=self._pace_s)
+        watching = asyncio.create_task(self._watch_database(), name="database check")
         ready()
         try:
             if await self._log_appears(playback, stopping):
@@ -117,9 +118,19 @@ class Worker:
             if self._inlet is not None:
                 await self._inlet.close()
             await listener.close()
+            watching.cancel()
             playback.close()
             zmq_context.term()
             await self._store.close()
+
+    async def _watch_database(self) -> None:
+        """Ask on a clock of its own: answers from memory would hide that nobody is there."""
+        loop = asyncio.get_running_loop()
+        self.pulse.database_s = loop.time()
+        while True:
+            if await self._store.answers():
+                self.pulse.database_s = loop.time()
+            await asyncio.sleep(DATABASE_CHECK_S)
 
     async def _log_appears(self, playback: Playback, stopping: asyncio.Event) -> bool:
         """Wait until there is a log: it has events, or its writer has spoken."""

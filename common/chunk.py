@@ -32,9 +32,9 @@ CLOCK_SUSPECT: Final = 0x01
 DISK_LOW: Final = 0x02
 """Flag of a chunk: when it was written the disk had less room than the reserve, so that the oldest
 segments go before their time. Events flow; a health answer may say `degraded` for it."""
-DATABASE_AWAY: Final = 0x02
+DATABASE_AWAY: Final = 0x04
 """Flag of a chunk: PostgreSQL does not answer persist; accounts in memory go on."""
-EVENTS_HELD: Final = 0x04
+EVENTS_HELD: Final = 0x08
 """Flag of a chunk: events wait for what PostgreSQL alone knows, and it does not answer."""
 FLAGS_MAY_BE_IGNORED: Final = 0x0F
 """Flags of a chunk that a reader which does not know them may leave aside; it refuses any other."""

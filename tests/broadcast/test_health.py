@@ -62,13 +62,31 @@ def test_health_tells_whether_events_are_delivered(
 
 
 def test_without_the_database_delivery_is_degraded() -> None:
-    degraded = why_degraded(Pulse(**WELL, database_away=True))  # type: ignore[arg-type]
+    degraded = why_degraded(Pulse(**WELL, database_away=True), NOW_S)  # type: ignore[arg-type]
     assert degraded is not None
     assert degraded.reason is Reason.DATABASE
-    assert why_degraded(Pulse(**WELL)) is None  # type: ignore[arg-type]
+    assert why_degraded(Pulse(**WELL), NOW_S) is None  # type: ignore[arg-type]
+
+
+def test_a_database_that_this_member_cannot_ask_is_degraded_too() -> None:
+    def why(database_s: float | None) -> Unhealthy | None:
+        return why_degraded(Pulse(**WELL, database_s=database_s), NOW_S)  # type: ignore[arg-type]
+
+    assert why(None) is None
+    assert why(NOW_S - 9) is None
+    words = "PostgreSQL has not answered this member for 11 s: events go on"
+    assert why(NOW_S - 11) == (Reason.DATABASE, words)
+
+
+def test_a_disk_that_is_nearly_full_is_degraded_and_delivers() -> None:
+    pulse = Pulse(**WELL, disk_low=True)  # type: ignore[arg-type]
+    assert why_unhealthy(pulse, NOW_S) is None
+    degraded = why_degraded(pulse, NOW_S)
+    assert degraded is not None
+    assert degraded.reason is Reason.DISK
 
 
 def test_the_words_for_programs_never_change() -> None:
     assert {str(reason) for reason in Reason} == {
-        "ending", "no_log", "silent", "behind", "clock", "database",
+        "ending", "no_log", "silent", "behind", "clock", "database", "disk",
     }  # fmt: skip

@@ -325,6 +325,34 @@ def test_without_the_database_it_is_degraded_and_red_once_events_wait_for_it(
     loop_run(story())
 
 
+def test_the_database_is_asked_on_a_clock_of_its_own(
+    loop_run: LoopRun, tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadcast.worker.DATABASE_CHECK_S", 0.02)
+
+    async def story() -> None:
+        async with member_of(FakeLog(), tmp_path, database_url=postgres_url) as member:
+            pulse = member.worker.pulse
+            # Nobody asks for anything, and nothing happens.
+            for _ in range(3):
+                before_s = pulse.database_s
+                await until(lambda: pulse.database_s != before_s)  # noqa: B023 - awaited here
+            assert (await fetch(member.port, "/_health"))[1]["status"] == "ok"
+        monkeypatch.setattr("broadcast.health.DATABASE_SILENCE_S", 0.2)
+        async with member_of(FakeLog(), tmp_path) as member, member.stream() as stream:
+            pulse = member.worker.pulse
+            began_s = pulse.database_s
+            assert began_s is not None
+            loop = asyncio.get_running_loop()
+            await until(lambda: loop.time() - began_s > 0.2)
+            status, body = await fetch(member.port, "/_health")
+            assert (status, body["status"], body["reason"]) == (200, "degraded", "database")
+            member.emit(1)
+            assert await seqs(stream, 1) == [1]
+
+    loop_run(story())
+
+
 def test_the_end_tells_each_consumer_its_last_seq_on_a_frame(
     loop_run: LoopRun, tmp_path: Path
 ) -> None:
