@@ -19,5 +19,8 @@ def shard_of(key: str, count: int = SHARD_COUNT) -> int:
 
 
 def owner_of(shard: int, processes: int) -> int:
-    """Which of `processes` equals owns a shard, by number from 0."""
+    """Which of `processes` equals takes a shard first, by number from 0: it is at home there.
+
+    Who has it now says the table `shard`.
+    """
     return shard % processes

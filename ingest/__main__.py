@@ -6,6 +6,7 @@ import sys
 
 from common.process import Context, run
 from ingest.hosts import HostTable
+from ingest.lease_table import LeaseTable
 from ingest.reject_table import RejectTable
 from ingest.worker import Worker
 
@@ -22,6 +23,7 @@ async def main(context: Context) -> None:
         processes=settings.ingest_processes,
         endpoint=paths.batches_endpoint,
         table=HostTable(database_url, settings.trusted_domains, settings.observe_clean_s),
+        leases=LeaseTable(database_url, f"ingest-{context.member} leases"),
         rejects=RejectTable(database_url, f"standpipe ingest-{context.member} rejects"),
         plc_url=settings.plc_url,
         hosts=settings.hosts,

@@ -40,13 +40,14 @@ class Cause(Enum):
 class Feed:
     """One host as the pipeline sees it.
 
-    shard: of the host. unfinished_bytes: taken from it and not finished.
-    held: its events that wait, oldest first. backoff: told of progress.
+    shard: of the host. epoch: of the lease under which it is read. unfinished_bytes: taken from it
+    and not finished. held: its events that wait, oldest first. backoff: told of progress.
+    released: it is read no longer, and nothing of it is under way.
     """
 
     __slots__ = (
-        "backoff", "generation", "held", "held_bytes", "resumed_at", "saved_seq", "shard",
-        "source", "unfinished_bytes", "upstream",
+        "backoff", "epoch", "generation", "held", "held_bytes", "released", "resumed_at",
+        "saved_seq", "shard", "source", "unfinished_bytes", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -56,11 +57,15 @@ class Feed:
         shard: int,
         cursor: int | None,
         backoff: Backoff | None = None,
+        *,
+        epoch: int = 0,
     ) -> None:
         """Args: cursor: see ingest.upstream.Upstream."""
         self.source = source
         self.generation = generation
         self.shard = shard
+        self.epoch = epoch
+        self.released = False
         self.upstream = Upstream(cursor)
         self.backoff = backoff
         self.unfinished_bytes = 0

@@ -1,8 +1,9 @@
 """Which hosts does this process read now, and how strictly does it judge them?
 
-The table of hosts is read again and again: hosts that are new in it are begun with, a few dozen a
-second, those that an operator no longer wants are let go, and levels are taken over. What was seen
-of hosts at `observe` is written down there, too; some may move up for it.
+Those of the shards that are its own to read (ingest.leases). The table of hosts is read again and
+again, and whenever a shard has come: hosts that are new are begun with, a few dozen a second, from
+their cursor as it is then; those that an operator no longer wants are let go, and levels are taken
+over. What was seen of hosts at `observe` is written down there, too; some may move up for it.
 
 While the database is away the hosts known so far go on being read. How a host is read is its
 subscription's matter.
@@ -13,9 +14,10 @@ Source: S-HST-03, S-HST-07; design section 3, "Validation level per host".
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 import psycopg
@@ -23,7 +25,7 @@ import psycopg
 from common.verdict import Level
 from ingest.account import Feed
 from ingest.fetch import FetchError
-from ingest.hosts import HostRow, Table, ours
+from ingest.hosts import HostRow, Table
 from ingest.levels import Watch
 from ingest.subscription import Subscription
 
@@ -31,55 +33,64 @@ HOSTS_AGAIN_S: Final = 5.0
 """How often the table of hosts is read, in seconds."""
 DIALS_A_SECOND: Final = 50.0
 """New hosts are dialled at this rate, so that a start does not dial thousands at once."""
+SEEDING_SHARD: Final = 0
+"""Who reads this shard sees to it that there are hosts."""
+NO_HOSTS_AGAIN_S: Final = 0.5
+"""The same while there is none to read: another process may be about to put them in."""
 SAY_AGAIN_S: Final = 10.0
 _log = logging.getLogger("standpipe")
 
 
 class Fleet:
-    """The hosts of one process. subscriptions: by number of the host."""
+    """The hosts of one process. subscriptions: to those that are read, by number of the host."""
 
     def __init__(
         self,
         table: Table,
         watch: Watch,
         *,
-        member: int,
-        processes: int,
+        readable: Callable[[], Mapping[int, int]],
         seed: Callable[[], Awaitable[None]],
-        begin: Callable[[HostRow], Subscription],
-        end: Callable[[Subscription], None],
+        begin: Callable[[HostRow, int], Subscription],
+        end: Callable[[Collection[Subscription]], None],
     ) -> None:
         """Nothing is read until `run`.
 
         Args:
             table: of the hosts; closed when `run` ends. watch: of those at `observe`.
-            member, processes: number of this process, and of all; the first one seeds.
+            readable: the shards whose hosts are to be read, each with the epoch of its lease. Who has
+                SEEDING_SHARD of them seeds.
             seed: put the hosts in the table that were named, or that another relay lists.
-            begin: make the subscription to a host. end: told of one that is let go.
+            begin: make the subscription to a host, under this epoch. end: told of those that are let go.
         """
         self._table = table
         self._watch = watch
-        self._member = member
-        self._processes = processes
+        self._readable = readable
         self._seed = seed
         self._subscribe = begin
         self._end = end
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._retiring: dict[int, Subscription] = {}
+        """Read no longer, and not finished."""
+        self._soon = asyncio.Event()
+        self._stopped = False
         self.subscriptions: dict[int, Subscription] = {}
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Follow the table until cancelled; the hosts are read as tasks of `group`."""
-        seeded = self._member != 0
+        seeded = False
         said_s = 0.0
         try:
             while True:
                 try:
-                    if not seeded:
+                    # Before the rows are read: nobody but us moves the cursors of these from here on.
+                    shards = self._readable()
+                    if SEEDING_SHARD in shards and not seeded:
                         await self._seed()
                         seeded = True
                     await self._note_levels()
                     rows = await asyncio.to_thread(self._table.wanted)
-                    await self._follow(group, ours(rows, self._member, self._processes))
+                    await self._follow(group, rows, shards)
                 except (psycopg.Error, FetchError) as error:
                     if time.monotonic() - said_s > SAY_AGAIN_S:
                         said_s = time.monotonic()
@@ -87,15 +98,43 @@ class Fleet:
                             "waiting for the list of hosts",
                             extra={"fields": {"error": str(error).strip()[:300]}},
                         )
-                    if not self.subscriptions:
-                        await asyncio.sleep(0.5)
-                        continue
-                await asyncio.sleep(HOSTS_AGAIN_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(
+                        HOSTS_AGAIN_S if self.subscriptions else NO_HOSTS_AGAIN_S
+                    ):
+                        await self._soon.wait()
         finally:
             self._table.close()
 
+    def look_again(self) -> None:
+        """Another shard may be read: look at once."""
+        self._soon.set()
+
+    def retire(self, shards: Collection[int]) -> list[Subscription]:
+        """Read the hosts of these no longer → their subscriptions, to be finished and ended."""
+        retired = {h: s for h, s in self.subscriptions.items() if s.feed.shard in shards}
+        for host, subscription in retired.items():
+            self._tasks.pop(host).cancel()
+            del self.subscriptions[host]
+            subscription.close()
+        self._retiring.update(retired)
+        return list(retired.values())
+
+    def let_go(self, shards: Collection[int]) -> None:
+        """Have nothing more to do with the hosts of these, now."""
+        self.retire(shards)
+        self.end([s for s in self._retiring.values() if s.feed.shard in shards])
+
+    def end(self, retired: Collection[Subscription]) -> None:
+        """Have nothing more to do with hosts that are read no longer; those let go of since, left out."""
+        gone = [s for s in retired if self._retiring.get(s.feed.source.host) is s]
+        for subscription in gone:
+            del self._retiring[subscription.feed.source.host]
+        self._end(gone)
+
     async def stop(self) -> None:
         """Read no host any longer."""
+        self._stopped = True
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -114,21 +153,29 @@ class Fleet:
                 extra={"fields": {"host": hostname, "checked": checked}},
             )
 
-    async def _follow(self, group: asyncio.TaskGroup, rows: list[HostRow]) -> None:
+    async def _follow(
+        self, group: asyncio.TaskGroup, rows: list[HostRow], shards: Mapping[int, int]
+    ) -> None:
+        """Args: shards: that were readable before the rows were read."""
+        self._soon.clear()
         self._watch.hosts(row.id for row in rows if row.level is Level.OBSERVE)
         wanted = {row.id: row for row in rows}
-        for host in [host for host in self._tasks if host not in wanted]:
+        unwanted = [host for host in self.subscriptions if host not in wanted]
+        for host in unwanted:
             self._tasks.pop(host).cancel()
-            self._end(self.subscriptions.pop(host))
+        self._end([self.subscriptions.pop(host) for host in unwanted])
         for host, subscription in self.subscriptions.items():
             _set_level(subscription.feed, wanted[host].level)
         for row in rows:
-            if row.id not in self._tasks:
-                subscription = self.subscriptions[row.id] = self._subscribe(row)
-                self._tasks[row.id] = group.create_task(
-                    subscription.run(), name=f"host {row.hostname}"
-                )
-                await asyncio.sleep(1 / DIALS_A_SECOND)
+            epoch = shards.get(row.shard)
+            if epoch is None or row.id in self._tasks:
+                continue
+            # The row is no good any more once the shard was let go, whoever has it now.
+            if self._stopped or self._readable().get(row.shard) != epoch:
+                continue
+            subscription = self.subscriptions[row.id] = self._subscribe(row, epoch)
+            self._tasks[row.id] = group.create_task(subscription.run(), name=f"host {row.hostname}")
+            await asyncio.sleep(1 / DIALS_A_SECOND)
 
 
 def _set_level(feed: Feed, level: Level) -> None:

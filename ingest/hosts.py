@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 import orjson
 import psycopg
 
-from common.sharding import SHARD_COUNT, owner_of, shard_of
+from common.sharding import SHARD_COUNT, shard_of
 from common.verdict import Level
 from ingest.fetch import Fetcher, FetchError
 from ingest.levels import Seen
@@ -211,11 +211,6 @@ def is_trusted(hostname: str, domains: Iterable[str]) -> bool:
         hostname.endswith(domain[1:]) if domain.startswith("*") else hostname == domain
         for domain in map(str.lower, domains)
     )
-
-
-def ours(rows: Iterable[HostRow], member: int, processes: int) -> list[HostRow]:
-    """The hosts that one of `processes` reads."""
-    return [row for row in rows if owner_of(row.shard, processes) == member]
 
 
 def parse_targets(texts: Iterable[str], *, allow_insecure: bool) -> list[Target]:

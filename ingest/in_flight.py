@@ -12,16 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from common.envelope import Judged, base_of
-from ingest.account import Pending
+from ingest.account import Account, Pending
 from ingest.judge import Accept
 
 
 class InFlight:
     """The events of one process that are in flight. bytes: what they take."""
 
-    def __init__(self, epoch: int, send: Callable[[Judged, bytes], None]) -> None:
-        """Args: epoch: of this process, see common.envelope.Batch. send: one event and its frame."""
-        self._epoch = epoch
+    def __init__(self, send: Callable[[Judged, bytes], None]) -> None:
+        """Args: send: one event and its frame."""
         self._send = send
         self._position = 0
         self._sent: dict[int, Pending] = {}
@@ -40,7 +39,7 @@ class InFlight:
         judged = Judged(
             self._position,
             feed.shard,
-            self._epoch,
+            feed.epoch,
             event.kind,
             feed.source.host,
             feed.generation,
@@ -69,6 +68,15 @@ class InFlight:
             pending.account.in_flight -= 1
             self.bytes -= pending.size
         return pending
+
+    def recalling(self) -> set[Account]:
+        """The accounts of which something is in flight, and something came back already."""
+        return {pending.account for pending in self._sent.values() if pending.account.recalled}
+
+    def withdraw(self) -> list[Pending]:
+        """The events of released hosts, which are in flight no longer, whatever persist answers."""
+        released = [at for at, pending in self._sent.items() if pending.feed.released]
+        return [pending for at in released if (pending := self.answered(at)) is not None]
 
     def unanswered(self) -> list[tuple[Judged, bytes]]:
         """Everything in flight, in order of position."""

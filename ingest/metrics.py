@@ -40,6 +40,13 @@ PROVEN: Final = counter(
     "standpipe_proven",
     "Commits whose inversion was spared, since the tree before them was remembered.",
 )
+SHARDS: Final = gauge("standpipe_shards", "Virtual shards that this process has a lease of.")
+TAKEOVERS: Final = counter(
+    "standpipe_shard_takeovers", "Shards taken over from another process whose lease had expired."
+)
+RELEASES: Final = counter(
+    "standpipe_shard_releases", "Shards given up for balance, or lost to another process."
+)
 HOSTS: Final = gauge(
     "standpipe_hosts", "Hosts of this process by what is seen of them.", ["status"]
 )

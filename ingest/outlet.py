@@ -1,10 +1,12 @@
 """How do judged events reach persist, and its answers come back?
 
-    add ─▶ batch (3 ms, 64 events or 500 kB) ─▶ DEALER ─▶ persist
-    pipeline ◀── logged, duplicate, back ──────────────── persist
+    claim, add ─▶ batch (3 ms, 64 events or 500 kB) ─▶ DEALER ─▶ persist
+    pipeline ◀── logged, duplicate, back ─────────────────────── persist
+    leases ◀──── claimed, outlived ───────────────────────────── persist
 
 Until a new connection has been greeted and answered nothing else is sent: only the answer tells
-whether persist is another one than before, and then everything unanswered goes first, in order.
+whether persist is another one than before. Then all claims go first, and behind them everything
+unanswered, in order.
 
 Whatever is not answered stays in the pipeline; nothing here is the only copy.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import zmq
 
@@ -24,6 +26,7 @@ from common.envelope import (
     HostObservation,
     Judged,
     Reply,
+    ShardClaim,
     decode_reply,
     encode_batch,
 )
@@ -52,18 +55,26 @@ class Outlet:
         limits: Limits,
         pipeline: Pipeline,
         on_reply: Callable[[], None],
+        on_claimed: Callable[[list[ShardClaim]], None],
+        on_outlived: Callable[[list[ShardClaim]], None],
     ) -> None:
         """Connect; call from within the loop.
 
         Args:
             member, epoch: see common.envelope.Batch.
             on_reply: called after the pipeline has been told of an answer.
+            on_claimed, on_outlived: told what an answer says of shards.
         """
         self._member = member
         self._epoch = epoch
         self._limits = limits
         self._pipeline = pipeline
         self._on_reply = on_reply
+        self._on_claimed = on_claimed
+        self._on_outlived = on_outlived
+        self._claims: set[ShardClaim] = set()
+        self._confirmed: set[ShardClaim] = set()
+        """Of these, what this persist is known to have heard."""
         self._loop = asyncio.get_running_loop()
         self._batch = Batch(member, epoch)
         self._batch_bytes = 0
@@ -90,6 +101,13 @@ class Outlet:
         """Whether persist has answered since the connection last broke."""
         return self._greeted
 
+    def claim(self, leases: Mapping[int, int]) -> None:
+        """Speak for these shards, under these epochs, and for no others."""
+        self._claims = {ShardClaim(*lease) for lease in leases.items()}
+        self._confirmed &= self._claims
+        if self._greeted:
+            self._say_claims()
+
     def add(self, judged: Judged, frame: bytes) -> None:
         """Send one judged event, soon."""
         self._batch.events.append(judged)
@@ -107,7 +125,11 @@ class Outlet:
         """Send what there is to say of hosts, and ask for a sign of life."""
         self._close_batch()
         if self._greeted:
-            self._put(Batch(self._member, self._epoch, [], [], cursors, observations))
+            # With the claims that are not answered, which were said before.
+            claims = sorted(self._claims - self._confirmed)
+            self._put(
+                Batch(self._member, self._epoch, [], [], cursors, observations, claims=claims)
+            )
             silent_s = self._loop.time() - self._replied_s
             if silent_s > self._limits.silent_s:
                 _log.warning(
@@ -144,6 +166,11 @@ class Outlet:
         # Before the greeting is answered it would have to be sent again anyway.
         if self._greeted:
             self._put(batch)
+
+    def _say_claims(self) -> None:
+        claims = sorted(self._claims - self._confirmed)
+        if claims:
+            self._put(Batch(self._member, self._epoch, claims=claims))
 
     def _put(self, batch: Batch) -> None:
         # A persist that took over unnoticed sees that this was not meant for it.
@@ -198,11 +225,18 @@ class Outlet:
             self._pipeline.duplicate(reply.duplicate, now_s)
         if reply.back:
             self._pipeline.back(reply.back, now_s)
+        if reply.outlived:
+            self._on_outlived(reply.outlived)
+        if reply.claimed:
+            self._confirmed.update(self._claims.intersection(reply.claimed))
+            self._on_claimed(reply.claimed)
 
     def _send_again(self) -> None:
-        """Everything unanswered, in order; whatever waited to be sent is among it."""
+        """All claims, and everything unanswered, in order; whatever waited to be sent is among it."""
         self._queue.clear()
         self._batch, self._batch_bytes = Batch(self._member, self._epoch), 0
+        self._confirmed.clear()
+        self._say_claims()
         unanswered = self._pipeline.unanswered()
         if unanswered:
             _log.info("sending again", extra={"fields": {"events": len(unanswered)}})

@@ -9,8 +9,8 @@
 Per DID and host strictly in order, otherwise freely: an event that must wait, for whatever cause
 (ingest.waiting), makes only the later ones of its DID from its host wait. Between two hosts of one
 DID persist decides, by the state that each verdict names. Every event ends in `_finish`, once, as
-forwarded or as dropped with a reason; so does what the relay says itself (ingest.originated). What of
-it is under way is `held` or `in_flight`: the balance (common.conservation) shows one that is neither.
+forwarded or as dropped with a reason, or is let go with its host, unfinished, for another process to
+read again (`release`); so does what the relay says itself (ingest.originated). What of it is under way is `held` or `in_flight`: the balance (common.conservation) shows one that is neither.
 
 No I/O and no clock: time is handed in, questions and verdicts go out through callbacks. All times
 are steady (common.steady); only `clock` knows how far the system's clock is from that.
@@ -19,10 +19,10 @@ are steady (common.steady); only `clock` knows how far the system's clock is fro
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
-from common.envelope import AccountState, HostCursor, Judged
+from common.envelope import NEVER_SEEN, AccountState, HostCursor, Judged
 from common.event import Event, Info, StreamError, decode
 from common.verdict import Drop, DropReason
 from ingest.account import Account, Accounts, Cause, Feed, Pending
@@ -49,7 +49,6 @@ class Pipeline:
         self,
         limits: Limits,
         *,
-        epoch: int,
         ask: Callable[[str, int, float, Need], None],
         ask_status: Callable[[str, int], None],
         send: Callable[[Judged, bytes], None],
@@ -61,7 +60,6 @@ class Pipeline:
         """Nothing is under way yet.
 
         Args:
-            epoch: of this process, see common.envelope.Batch.
             ask: look up the document of a DID, for a host, after so many seconds, for this need; the
                 answer comes to `resolved` (or, one that was kept from before, to `remembered`), or,
                 as often as it cannot be told, to `unresolved`. Asked again with a more urgent need.
@@ -83,7 +81,7 @@ class Pipeline:
         )
         self.counts = Counts()
         self.clock = Clock()
-        self._in_flight = InFlight(epoch, send)
+        self._in_flight = InFlight(send)
         self._settling = Settling(
             limits,
             self.counts,
@@ -328,7 +326,8 @@ class Pipeline:
         if account.in_flight or not account.recalled:
             return
         account.recall += 1
-        recalled = sorted(account.recalled, key=_position_of, reverse=True)
+        still = (pending for pending in account.recalled if not pending.feed.released)
+        recalled = sorted(still, key=_position_of, reverse=True)
         account.recalled = []
         self._recalled -= len(recalled)
         for pending in recalled:
@@ -338,6 +337,39 @@ class Pipeline:
             else:
                 self._waiting.put_back(pending, now_s)
         self._judge_waiting(account, now_s)
+
+    # --- hosts that are read no longer ---
+
+    def release(self, feeds: Collection[Feed], now_s: float) -> None:
+        """Let go of these hosts, and of all that is unfinished of them: their next owner reads it again.
+
+        Nothing more may be taken from them. What persist still answers about them is nobody's.
+        """
+        for feed in feeds:
+            feed.released = True
+            for pending in list(feed.held):
+                self._waiting.remove(pending)
+                self._count_released(pending)
+        for account in self._in_flight.recalling():
+            # They stay where they are until all of the account is answered, which is its turn to go on.
+            for pending in account.recalled:
+                if pending.feed in feeds:
+                    self._recalled -= 1
+                    self._count_released(pending)
+        accounts: dict[Account, None] = {}
+        for pending in self._in_flight.withdraw():
+            self._count_released(pending)
+            accounts[pending.account] = None
+        for account in accounts:
+            # Whether what was sent got into the log is not known: the next one begins with nothing, is
+            # sent back, and brings the newest state.
+            account.state = NEVER_SEEN
+            self._judge_recalled(account, now_s)
+
+    def _count_released(self, pending: Pending) -> None:
+        self.counts.released[KIND_LABELS[pending.event.kind]] += 1
+        pending.feed.unfinished_bytes -= pending.size
+        self.unfinished_bytes -= pending.size
 
     # --- the end of an event ---
 
@@ -374,7 +406,7 @@ def cursor_of(feed: Feed) -> HostCursor | None:
     if finished is None or finished == feed.saved_seq:
         return None
     feed.saved_seq = finished
-    return HostCursor(feed.source.host, feed.generation, finished)
+    return HostCursor(feed.source.host, feed.generation, finished, feed.shard, feed.epoch)
 
 
 def _repeated(feed: Feed, seq: int) -> Drop:

@@ -1,12 +1,12 @@
 """One ingest process: the one place where edges meet cores.
 
-    fleet ─▶ subscriptions ─▶ turns ─▶ pipeline ─▶ outlet ─▶ persist
+    leases ─▶ fleet ─▶ subscriptions ─▶ turns ─▶ pipeline ─▶ outlet ─▶ persist
                                               ▲ │  │
                                               │ ▼  └─▶ ledger ─▶ keeper ─▶ reject table
                                       resolver, status desk
 
 It ends drained: sockets closed first, then what is in flight is waited for, then the cursors are
-told. Any part that ends by itself ends the process, loudly.
+told, then the leases are given up. Any part that ends by itself ends the process, loudly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import logging
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from random import Random
 from typing import Any, Final
 
@@ -35,6 +35,8 @@ from ingest.fetch import Fetcher
 from ingest.fleet import Fleet
 from ingest.hosts import HostRow, Table, seed
 from ingest.judge import Source
+from ingest.lease_table import Table as LeaseTable
+from ingest.leases import Leases
 from ingest.levels import Watch
 from ingest.node_memory import NodeMemory
 from ingest.outlet import Outlet
@@ -44,6 +46,7 @@ from ingest.reject_table import Keeper
 from ingest.reject_table import Table as Rejects
 from ingest.rejects import Ledger
 from ingest.resolver import Resolver
+from ingest.share import Me
 from ingest.status import StatusDesk
 from ingest.store import Store
 from ingest.subscription import Subscription
@@ -53,6 +56,8 @@ from ingest.turns import Turns
 DRAIN_S: Final = 10.0
 """How long a drain waits for persist to answer, in seconds; what is unanswered comes again."""
 FAREWELL_S: Final = 1.0
+RETIRE_S: Final = 3.0
+"""How long hosts that go to another process are finished for, in seconds; what is not, comes again."""
 DROPS_LOGGED_A_SECOND: Final = 20
 _log = logging.getLogger("standpipe")
 
@@ -67,6 +72,7 @@ class Worker:
         processes: int,
         endpoint: str,
         table: Table,
+        leases: LeaseTable,
         rejects: Rejects,
         plc_url: str,
         hosts: tuple[str, ...] = (),
@@ -83,14 +89,13 @@ class Worker:
         """Nothing is opened until `run`.
 
         Args:
-            member, processes: number of this process, and of all.
+            member: number of this process. processes: how many there are, most likely.
             endpoint: where persist takes batches. table: of the hosts; closed at the end.
-            rejects: where dropped messages are kept; closed at the end.
+            leases: of the shards; closed at the end. rejects: where dropped messages are kept; closed at the end.
             documents_url: of the database that keeps documents, asked late; None: nothing is kept.
             ready: called when everything is open.
         """
         self._member = member
-        self._processes = processes
         self._endpoint = endpoint
         self._table = table
         self._plc_url = plc_url
@@ -107,17 +112,25 @@ class Worker:
         self._random = Random()
         self._drops_to_log = DROPS_LOGGED_A_SECOND
         self._observed: dict[int, HostObservation] = {}
+        self._instance = int(time.time() * 1000)
         self.ledger = Ledger()
         self._keeper = Keeper(self.ledger, rejects)
         self._watch = Watch()
         self.fleet = Fleet(
             table,
             self._watch,
-            member=member,
-            processes=processes,
+            readable=self._readable,
             seed=self._seed,
             begin=self._begin,
             end=self._end,
+        )
+        self.leases = Leases(
+            leases,
+            Me(member, self._instance, processes),
+            taken=self._claim,
+            claimed=self.fleet.look_again,
+            lost=self._shards_lost,
+            retire=self._retire,
         )
 
     @property
@@ -138,7 +151,6 @@ class Worker:
                 self._fetcher = fetcher
                 self.pipeline = Pipeline(
                     self._limits,
-                    epoch=int(time.time() * 1000),
                     ask=self._ask,
                     ask_status=self._ask_status,
                     send=self._send,
@@ -177,10 +189,12 @@ class Worker:
                     context,
                     self._endpoint,
                     member=self._member,
-                    epoch=int(time.time() * 1000),
+                    epoch=self._instance,
                     limits=self._limits,
                     pipeline=self.pipeline,
                     on_reply=self._room,
+                    on_claimed=self.leases.claimed,
+                    on_outlived=self.leases.outlived,
                 )
                 self._open_store()
                 try:
@@ -245,6 +259,7 @@ class Worker:
                 group.create_task(self._statuses.run(), name="statuses"),
                 group.create_task(self._beat(), name="beat"),
                 group.create_task(self._keeper.run(), name="rejects"),
+                group.create_task(self.leases.run(group), name="leases"),
                 group.create_task(self.fleet.run(group), name="hosts"),
                 group.create_task(self._stay_member(), name="membership"),
                 group.create_task(self._stay_sound(), name="faults"),
@@ -280,6 +295,7 @@ class Worker:
             loop.set_exception_handler(previous)
 
     async def _drain(self) -> None:
+        self.leases.settle()
         await self.fleet.stop()
         self.outlet.flush()
         with contextlib.suppress(TimeoutError):
@@ -292,7 +308,36 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
                 await self.outlet.next_answer()
+        await self.leases.leave()
         await self._keeper.end()
+
+    # --- shards ---
+
+    def _readable(self) -> dict[int, int]:
+        return self.leases.readable
+
+    def _claim(self) -> None:
+        self.outlet.claim(self.leases.held)
+
+    def _shards_lost(self, shards: Collection[int]) -> None:
+        self.outlet.claim(self.leases.held)
+        self.fleet.let_go(shards)
+
+    async def _retire(self, shards: Collection[int]) -> None:
+        """Read the hosts of these no longer, finish what is under way, and tell how far that came."""
+        retired = self.fleet.retire(shards)
+        for subscription in retired:
+            self.turns.forget(subscription)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RETIRE_S):
+                while self.outlet.connected and any(h.feed.unfinished_bytes for h in retired):
+                    await self.outlet.next_answer()
+        if self.outlet.connected:
+            self.outlet.beat(_cursors_of(retired), [])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await self.outlet.next_answer()
+        self.fleet.end(retired)
 
     # --- hosts ---
 
@@ -306,11 +351,11 @@ class Worker:
             account_limit=self._account_limit,
         )
 
-    def _begin(self, row: HostRow) -> Subscription:
+    def _begin(self, row: HostRow, epoch: int) -> Subscription:
         source = Source(row.id, row.hostname, row.level)
         subscription = Subscription(
             Target(row.hostname, row.tls),
-            Feed(source, row.generation, row.shard, row.cursor),
+            Feed(source, row.generation, row.shard, row.cursor, epoch=epoch),
             self.pipeline,
             self._limits,
             tls=self._tls,
@@ -322,9 +367,15 @@ class Worker:
         self.turns.hosts.add(subscription)
         return subscription
 
-    def _end(self, subscription: Subscription) -> None:
-        subscription.close()
-        self.turns.forget(subscription)
+    def _end(self, subscriptions: Collection[Subscription]) -> None:
+        if not subscriptions:
+            return
+        for subscription in subscriptions:
+            subscription.close()
+            self.turns.forget(subscription)
+            self._observed.pop(subscription.feed.source.host, None)
+        self.pipeline.release({host.feed for host in subscriptions}, steady_s())
+        self._room()
 
     # --- what is said of it all ---
 
@@ -350,8 +401,7 @@ class Worker:
     def _cursors(self) -> list[HostCursor]:
         if not self.outlet.connected:
             return []
-        cursors = (cursor_of(host.feed) for host in self.subscriptions.values())
-        return [cursor for cursor in cursors if cursor is not None]
+        return _cursors_of(self.subscriptions.values())
 
     def _observations(self) -> list[HostObservation]:
         """What has changed of what is seen of the hosts."""
@@ -406,3 +456,9 @@ class Worker:
                     "seq": drop.seq, "detail": drop.detail,
                 }},
             )  # fmt: skip
+
+
+def _cursors_of(hosts: Iterable[Subscription]) -> list[HostCursor]:
+    """The cursors of these that have moved since they were told last."""
+    cursors = (cursor_of(host.feed) for host in hosts)
+    return [cursor for cursor in cursors if cursor is not None]

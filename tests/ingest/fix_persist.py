@@ -23,6 +23,7 @@ from common.envelope import (
     Judged,
     Mark,
     Reply,
+    ShardClaim,
     base_of,
     decode_batch,
     encode_reply,
@@ -35,7 +36,8 @@ class FakePersist:
 
     log: what was accepted, in order. states: the newest of each DID. silent: batches are read and
     forgotten, as if the process had died with them. refuses: every batch is refused.
-    clock_suspect: as the last batch said.
+    clock_suspect: as the last batch said. epochs: the highest of each shard that was heard of; what
+    comes under a lower one is refused. claims: all that were heard, in order.
     """
 
     def __init__(self) -> None:
@@ -51,6 +53,8 @@ class FakePersist:
         self.duplicates = 0
         self.batches = 0
         self.clock_suspect = False
+        self.epochs: dict[int, int] = {}
+        self.claims: list[ShardClaim] = []
         self.silent = False
         self.refuses = False
         self.hold_answers = False
@@ -118,10 +122,13 @@ class FakePersist:
         self.clock_suspect = batch.clock_suspect
         reply = Reply(self.log_epoch, len(self.log), refused=self.refuses)
         if not self.refuses:
+            self.claims += batch.claims
+            reply.claimed = [c for c in batch.claims if self._holds(c.shard, c.epoch, reply)]
             for judged, frame in zip(batch.events, batch.frames, strict=True):
                 self._judge(judged, frame, reply)
             for cursor in batch.cursors:
-                self.cursors[cursor.host] = cursor
+                if self._holds(cursor.shard, cursor.epoch, reply):
+                    self.cursors[cursor.host] = cursor
             for observation in batch.observations:
                 self.observations[observation.host] = observation
         if self.hold_answers and batch.events:
@@ -129,7 +136,16 @@ class FakePersist:
         else:
             self._reply(peer, reply)
 
+    def _holds(self, shard: int, epoch: int, reply: Reply) -> bool:
+        known = self.epochs.get(shard, 0)
+        self.epochs[shard] = max(epoch, known)
+        if epoch < known and (newest := ShardClaim(shard, known)) not in reply.outlived:
+            reply.outlived.append(newest)
+        return epoch >= known
+
     def _judge(self, judged: Judged, frame: bytes, reply: Reply) -> None:
+        if not self._holds(judged.shard, judged.epoch, reply):
+            return
         origin: tuple[object, ...] = (judged.host, judged.generation, judged.upstream_seq)
         if judged.marks & Mark.OURS:
             origin = ("ours", judged.host, judged.epoch, judged.position)

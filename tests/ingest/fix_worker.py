@@ -7,18 +7,23 @@ import gc
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+
+import psycopg
 
 from common.event import Event
 from common.reject import Reject
+from common.sharding import SHARD_COUNT
 from common.verdict import Drop, DropReason
 from ingest.account import Feed
 from ingest.config import Limits, ResolverLimits
 from ingest.hosts import HostRow, MovedUp
+from ingest.lease_table import FRESH_S, Look, Wanted
 from ingest.levels import Seen
+from ingest.share import LEASE_S, Me, Row
 from ingest.target import Target, parse_target
 from ingest.worker import Worker
 from tests.ingest.fix_persist import FakePersist
@@ -55,6 +60,78 @@ class MemoryTable:
 
     def close(self) -> None:
         pass
+
+
+class MemoryLeases:
+    """The tables of leases, without a database; several processes may share one.
+
+    now_s: the database's clock, which a test may turn. started_s: when it started, the same.
+    away: whether it does not answer. shards: number → [owner, instance, epoch, expires_at].
+    """
+
+    def __init__(self, lease_s: float = LEASE_S, clock: Callable[[], float] = time.time) -> None:
+        self._lease_s = lease_s
+        self._clock = clock
+        self.started_s = 0.0
+        self.away = False
+        self.members: dict[int, tuple[int, float]] = {}
+        ends_s = clock() + lease_s
+        self.shards = {shard: Lease(None, None, 0, ends_s) for shard in range(SHARD_COUNT)}
+
+    def look(self, me: Me) -> Look:
+        now_s = self._now()
+        if self.members.get(me.member, (0, 0.0))[0] <= me.instance:
+            self.members[me.member] = me.instance, now_s
+        for shard, lease in self.shards.items():
+            if (lease.owner, lease.instance) == (me.member, me.instance):
+                self.shards[shard] = lease._replace(expires_s=now_s + self._lease_s)
+        rows = [
+            Row(shard, lease.owner, lease.instance, lease.epoch, now_s - lease.expires_s)
+            for shard, lease in self.shards.items()
+        ]
+        live = {m for m, (_, seen_s) in self.members.items() if seen_s > now_s - self._lease_s}
+        return Look(rows, frozenset(live), now_s, self.started_s)
+
+    def take(self, me: Me, wanted: Sequence[Wanted], looked_s: float) -> dict[int, int]:
+        now_s = self._now()
+        taken = {}
+        for shard, epoch, above in wanted:
+            lease = self.shards[shard]
+            free = lease.owner in (None, me.member) or lease.expires_s <= now_s
+            if lease.epoch == epoch and free and now_s < looked_s + FRESH_S:
+                new = taken[shard] = max(lease.epoch + 1, above + 1, int(now_s * 1000))
+                self.shards[shard] = Lease(me.member, me.instance, new, now_s + self._lease_s)
+        return taken
+
+    def give(self, me: Me, leases: Mapping[int, int]) -> None:
+        for shard, epoch in leases.items():
+            if self.shards[shard][:3] == (me.member, me.instance, epoch):
+                self.shards[shard] = Lease(None, None, epoch, self._now())
+
+    def leave(self, me: Me) -> None:
+        now_s = self._now()
+        for shard, lease in self.shards.items():
+            if lease[:2] == (me.member, me.instance):
+                self.shards[shard] = Lease(None, None, lease.epoch, now_s + self._lease_s)
+        if self.members.get(me.member, (0, 0.0))[0] == me.instance:
+            del self.members[me.member]
+
+    def close(self) -> None:
+        pass
+
+    def _now(self) -> float:
+        if self.away:
+            raise psycopg.OperationalError("the database is away")
+        return self._clock()
+
+
+class Lease(NamedTuple):
+    """A row of the table `shard`, in memory. expires_s: by its clock."""
+
+    owner: int | None
+    instance: int | None
+    epoch: int
+    expires_s: float
 
 
 class MemoryRejects:
@@ -106,6 +183,7 @@ async def ingest(
     cursor: int | None = 0,
     named: tuple[str, ...] = (),
     documents_url: str | None = None,
+    leases: MemoryLeases | None = None,
     **changed: Any,
 ) -> AsyncIterator[CountingWorker]:
     """A running worker that reads `hosts` from `cursor`; drained at the end.
@@ -113,6 +191,7 @@ async def ingest(
     Args:
         changed: other limits than usual. named: hosts that it finds in its settings.
         documents_url: of the database that keeps documents; None: nothing is kept.
+        leases: table of the shards; None: one that nobody else uses.
     """
     table = MemoryTable()
     table.add([parse_target(host, allow_insecure=True) for host in hosts], cursor, 100)
@@ -121,6 +200,7 @@ async def ingest(
         processes=1,
         endpoint=persist.endpoint,
         table=table,
+        leases=leases or MemoryLeases(),
         rejects=MemoryRejects(),
         plc_url=plc_url,
         hosts=named,

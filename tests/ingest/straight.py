@@ -63,7 +63,6 @@ class Straight:
         self._told = 0
         self.pipeline = Pipeline(
             Limits(**limits),
-            epoch=9,
             ask=lambda did, *_: self._asked.append(did),
             ask_status=lambda did, host: self._inquired.append((did, host)),
             wake_after=lambda _seconds: None,

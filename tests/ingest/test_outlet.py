@@ -13,6 +13,7 @@ from tests.ingest.fix_persist import FakePersist
 from tests.ingest.fix_worker import (
     LIMITS,
     CountingWorker,
+    MemoryLeases,
     MemoryRejects,
     MemoryTable,
     ingest,
@@ -98,7 +99,6 @@ def test_while_persist_is_away_reading_stops_at_the_bound_and_goes_on_after(
 ) -> None:
     async def story() -> None:
         async with Network(SMALL) as network, FakePersist() as persist:
-            persist.silent = True
             host = network.hosts[0]
             accounts = [account for account in network.accounts if account.host == 0]
             async with ingest(
@@ -106,6 +106,7 @@ def test_while_persist_is_away_reading_stops_at_the_bound_and_goes_on_after(
                 in_flight_bytes=50_000, host_high_bytes=100_000, host_low_bytes=50_000,
                 process_low_bytes=1_000_000,
             ) as worker:  # fmt: skip
+                persist.silent = True
                 for number in range(1200):
                     network.commit(accounts[number % len(accounts)])
                     if number % 50 == 0:
@@ -203,7 +204,7 @@ def test_an_outlived_process_ends(loop_run: LoopRun) -> None:
             persist.refuses = True
             worker = CountingWorker(
                 member=0, processes=1, endpoint=persist.endpoint, table=MemoryTable(),
-                rejects=MemoryRejects(), plc_url="http://localhost:1", limits=LIMITS,
+                leases=MemoryLeases(), rejects=MemoryRejects(), plc_url="http://localhost:1", limits=LIMITS,
             )  # fmt: skip
             with pytest.raises(ExceptionGroup) as caught:
                 await worker.run(asyncio.Event())

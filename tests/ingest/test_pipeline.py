@@ -65,10 +65,9 @@ class Story:
         self.drops: list[tuple[str, DropReason, int]] = []
         self.dropped_bytes: list[bytes] = []
         self.hopeless = True
-        self.feed = Feed(PDS, 1, 5, 0, Backoff(1.0, 60.0, Random(1)))
+        self.feed = Feed(PDS, 1, 5, 0, Backoff(1.0, 60.0, Random(1)), epoch=9)
         self.pipeline = Pipeline(
             replace(Limits(), **changed),
-            epoch=9,
             ask=self._ask,
             ask_status=lambda did, host: self.asked_status.append((did, host)),
             send=lambda judged, raw: self.sent.append((judged, raw)),
@@ -157,7 +156,7 @@ def test_the_cursor_waits_for_the_slowest_event() -> None:
     story.resolve(did_of(1))
     assert cursor_of(story.feed) is None
     story.log_all()
-    assert cursor_of(story.feed) == HostCursor(1, 1, 2)
+    assert cursor_of(story.feed) == HostCursor(1, 1, 2, 5, 9)
     assert cursor_of(story.feed) is None
 
 
@@ -168,7 +167,7 @@ def test_a_dropped_event_is_finished_and_counted() -> None:
     story.take(commit(2, 5), commit(3, 4), commit(4, 6))
     story.log_all()
     assert story.reasons() == [DropReason.REV_NOT_NEWER] * 2
-    assert cursor_of(story.feed) == HostCursor(1, 1, 4)
+    assert cursor_of(story.feed) == HostCursor(1, 1, 4, 5, 9)
     counts = story.pipeline.counts
     assert counts.received == Counter(commit=4)
     assert counts.forwarded == Counter(commit=2)
@@ -212,7 +211,7 @@ def test_a_message_of_wrong_form_but_with_a_number_lets_the_cursor_pass() -> Non
     assert story.reasons() == [
         DropReason.REV_INVALID, DropReason.DID_INVALID, DropReason.SEQ_NOT_RISING,
     ]  # fmt: skip
-    assert cursor_of(story.feed) == HostCursor(1, 1, 6)
+    assert cursor_of(story.feed) == HostCursor(1, 1, 6, 5, 9)
 
 
 # --- documents ---
@@ -318,7 +317,7 @@ def test_nobody_knows_the_did() -> None:
     story.now_s += 1
     story.pipeline.resolved(did_of(0), NotFound("404"), story.now_s, story.now_s)
     assert story.reasons() == [DropReason.IDENTITY_NOT_FOUND] * 3
-    assert cursor_of(story.feed) == HostCursor(1, 1, 3)
+    assert cursor_of(story.feed) == HostCursor(1, 1, 3, 5, 9)
 
 
 def test_an_old_document_is_used_while_it_is_looked_up_again() -> None:
@@ -553,9 +552,9 @@ def test_only_what_was_sent_before_the_first_that_came_back_is_logged() -> None:
     story.pipeline.logged([first.position], story.now_s)
     story.pipeline.back([(second.position, first.after)], story.now_s)
     assert story.seqs() == [1, 2, 2]
-    assert cursor_of(story.feed) == HostCursor(1, 1, 1)
+    assert cursor_of(story.feed) == HostCursor(1, 1, 1, 5, 9)
     story.pipeline.logged([story.sent[2][0].position], story.now_s)
-    assert cursor_of(story.feed) == HostCursor(1, 1, 2)
+    assert cursor_of(story.feed) == HostCursor(1, 1, 2, 5, 9)
 
 
 def test_what_was_in_the_log_already_is_counted_as_such() -> None:
@@ -564,7 +563,7 @@ def test_what_was_in_the_log_already_is_counted_as_such() -> None:
     story.resolve()
     story.pipeline.duplicate([story.sent[0][0].position], story.now_s)
     assert story.reasons() == [DropReason.DUPLICATE]
-    assert cursor_of(story.feed) == HostCursor(1, 1, 1)
+    assert cursor_of(story.feed) == HostCursor(1, 1, 1, 5, 9)
 
 
 def test_an_answer_that_comes_twice_is_heeded_once() -> None:

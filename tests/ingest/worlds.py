@@ -148,7 +148,6 @@ class Process:
         self.drops: list[tuple[int, int, DropReason]] = []
         self.pipeline = Pipeline(
             LIMITS,
-            epoch=1,
             ask=self._ask,
             ask_status=self._ask_status,
             send=self._send,

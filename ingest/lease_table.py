@@ -1,0 +1,229 @@
+"""What do the tables `shard` and `member` say, and how does a lease change hands there?
+
+    look    says that we live, renews our leases, and tells all rows
+    take    owner and a higher epoch; only as they were seen, and only soon after
+    give    owner NULL, for anybody at once
+    leave   the same for all of ours, kept for a lease time for who is at home there
+
+Each is one transaction, and each statement has its condition in itself: of several that take one shard,
+one gets it. Nothing waits for a lock; what another has in hand is left for the next look. Every time
+in it is the database's.
+
+What to take is ingest.share's question. Every statement about the two tables is here, but for what
+persist raises at its start (persist.store).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final, NamedTuple, Protocol
+
+import psycopg
+
+from common.database import Connection, connect
+from common.sharding import SHARD_COUNT
+from ingest.share import LEASE_S, Me, Row
+
+FRESH_S: Final = 2.0
+"""A look is good for so long, in seconds: a database that stood still in between may have
+everybody's leases expired, and nobody's fault is it."""
+STATEMENT_S: Final = 3
+"""A statement that takes longer is given up by the database, in seconds."""
+
+
+class Look(NamedTuple):
+    """The tables, as they were seen once.
+
+    rows: by number. members: that were alive, ourselves among them. at_s: when, by the database, Unix
+    seconds. started_s: when its server started, the same.
+    """
+
+    rows: list[Row]
+    members: frozenset[int]
+    at_s: float
+    started_s: float
+
+
+class Wanted(NamedTuple):
+    """A shard to take. epoch: as it was seen. above: the new one must be higher than this, too."""
+
+    shard: int
+    epoch: int
+    above: int = 0
+
+
+class Table(Protocol):
+    """What is asked of the two tables. Called from one thread; raises psycopg.Error: not now."""
+
+    def look(self, me: Me) -> Look:
+        """Say that we live, renew our leases, and tell all rows."""
+
+    def take(self, me: Me, wanted: Sequence[Wanted], looked_s: float) -> dict[int, int]:
+        """Take some → those that we got, with their new epochs. looked_s: `at_s` of the look."""
+
+    def give(self, me: Me, leases: Mapping[int, int]) -> None:
+        """Give some up, by shard with their epochs, for anybody at once."""
+
+    def leave(self, me: Me) -> None:
+        """Give all up; those who are at home there have a lease time to come back."""
+
+    def close(self) -> None:
+        """Let go of the database."""
+
+
+class LeaseTable:
+    """The two tables in PostgreSQL."""
+
+    def __init__(
+        self, database_url: Callable[[], str], name: str = "ingest leases", lease_s: float = LEASE_S
+    ) -> None:
+        """Connects when first asked; `database_url` is asked then, too. lease_s: see ingest.share."""
+        self._url = database_url
+        self._name = name
+        self._lease_s = lease_s
+        self._connection: Connection | None = None
+
+    def look(self, me: Me) -> Look:
+        """Say that we live, renew our leases, and tell all rows.
+
+        Raises:
+            psycopg.Error: the database is away, or not prepared; the next call tries again.
+        """
+        given = self._given(me)
+        with self._transaction() as connection:
+            connection.execute(_LIVE, given)
+            connection.execute(_RENEW, given)
+            times = connection.execute(_TIMES).fetchone()
+            rows = connection.execute(_ROWS, given).fetchall()
+            if len(rows) < SHARD_COUNT:
+                connection.execute(_BEGIN, given)
+                rows = connection.execute(_ROWS, given).fetchall()
+            members = connection.execute(_MEMBERS, given).fetchall()
+        assert times is not None
+        return Look([Row(*row) for row in rows], frozenset(number for (number,) in members), *times)
+
+    def take(self, me: Me, wanted: Sequence[Wanted], looked_s: float) -> dict[int, int]:
+        """Take some → those that we got, with their new epochs. Raises: psycopg.Error: see `look`.
+
+        Args: looked_s: `at_s` of the look that this was decided on.
+        """
+        shards, epochs, above = map(list, zip(*wanted, strict=True))
+        given = self._given(me) | {
+            "shards": shards,
+            "epochs": epochs,
+            "above": above,
+            "until_s": looked_s + FRESH_S,
+        }
+        with self._transaction() as connection:
+            return dict(connection.execute(_TAKE, given).fetchall())
+
+    def give(self, me: Me, leases: Mapping[int, int]) -> None:
+        """Give some up, for anybody at once. Raises: psycopg.Error: see `look`."""
+        given = self._given(me) | {"shards": list(leases), "epochs": list(leases.values())}
+        with self._transaction() as connection:
+            connection.execute(_GIVE, given)
+
+    def leave(self, me: Me) -> None:
+        """Give all up, kept for who is at home there. Raises: psycopg.Error: see `look`."""
+        given = self._given(me)
+        with self._transaction() as connection:
+            connection.execute(_LEAVE, given)
+            connection.execute(_FORGET, given)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _given(self, me: Me) -> dict[str, object]:
+        return {
+            "member": me.member,
+            "instance": me.instance,
+            "lease_s": self._lease_s,
+            "count": SHARD_COUNT,
+        }
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            if self._connection is None:
+                self._connection = connect(self._url(), self._name)
+                self._connection.execute(_TIMEOUT)
+            with self._connection.transaction():
+                yield self._connection
+        except psycopg.Error:
+            self.close()
+            raise
+
+
+_TIMEOUT: Final = f"SET statement_timeout = '{STATEMENT_S} s'"
+
+# An earlier process of our number that is still there does not speak for us.
+_LIVE: Final = """
+    INSERT INTO member (number, instance, seen_at)
+    VALUES (%(member)s, %(instance)s, clock_timestamp())
+    ON CONFLICT (number) DO UPDATE SET instance = excluded.instance, seen_at = excluded.seen_at
+    WHERE member.instance <= excluded.instance
+"""
+# Also past its end: as long as nobody has taken a lease it is ours.
+_RENEW: Final = """
+    UPDATE shard SET expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+    FROM (
+        SELECT number FROM shard WHERE owner = %(member)s AND instance = %(instance)s
+        ORDER BY number FOR UPDATE SKIP LOCKED
+    ) AS ours
+    WHERE shard.number = ours.number
+"""
+_TIMES: Final = """
+    SELECT extract(epoch FROM clock_timestamp())::float8,
+           extract(epoch FROM pg_postmaster_start_time())::float8
+"""
+_ROWS: Final = """
+    SELECT number, owner, instance, epoch,
+           extract(epoch FROM clock_timestamp() - expires_at)::float8
+    FROM shard WHERE number < %(count)s ORDER BY number
+"""
+_BEGIN: Final = """
+    INSERT INTO shard (number, expires_at)
+    SELECT number, clock_timestamp() + make_interval(secs => %(lease_s)s)
+    FROM generate_series(0, %(count)s - 1) AS number ON CONFLICT (number) DO NOTHING
+"""
+_MEMBERS: Final = """
+    SELECT number FROM member
+    WHERE seen_at > clock_timestamp() - make_interval(secs => %(lease_s)s)
+"""
+# The clock keeps epochs rising where the table was restored from a backup.
+_TAKE: Final = """
+    UPDATE shard SET owner = %(member)s, instance = %(instance)s,
+        epoch = greatest(
+            shard.epoch + 1, seen.above + 1,
+            (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+        ),
+        expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+    FROM (
+        SELECT shard.number, wanted.epoch, wanted.above
+        FROM shard JOIN unnest(%(shards)s::int[], %(epochs)s::bigint[], %(above)s::bigint[])
+            AS wanted (number, epoch, above) ON shard.number = wanted.number
+        WHERE shard.epoch = wanted.epoch
+            AND (shard.owner IS NULL OR shard.owner = %(member)s
+                OR shard.expires_at <= clock_timestamp())
+            AND clock_timestamp() < to_timestamp(%(until_s)s)
+        ORDER BY shard.number FOR UPDATE OF shard SKIP LOCKED
+    ) AS seen
+    WHERE shard.number = seen.number AND shard.epoch = seen.epoch
+    RETURNING shard.number, shard.epoch
+"""
+_GIVE: Final = """
+    UPDATE shard SET owner = NULL, instance = NULL, expires_at = clock_timestamp()
+    FROM unnest(%(shards)s::int[], %(epochs)s::bigint[]) AS given (number, epoch)
+    WHERE shard.number = given.number AND shard.epoch = given.epoch
+        AND owner = %(member)s AND instance = %(instance)s
+"""
+_LEAVE: Final = """
+    UPDATE shard SET owner = NULL, instance = NULL,
+        expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+    WHERE owner = %(member)s AND instance = %(instance)s
+"""
+_FORGET: Final = "DELETE FROM member WHERE number = %(member)s AND instance = %(instance)s"

@@ -1,0 +1,280 @@
+"""Which shards are ours now, and who has to know of it?
+
+    table ── look, each second ──▶ share ──▶ take ──▶ claim at persist ──▶ claimed: their hosts are read
+                                      └────▶ give ◀── their hosts are read no longer, all of it finished
+    not ours by the table any more, or outlived, as persist says ──▶ let go of their hosts at once
+
+A lease that could not be renewed is ours until somebody has taken it: while the database is away all
+goes on. Persist's fence decides who is heard, whatever anybody here believes.
+
+The table is asked on a thread of its own, so that one that does not answer holds up nothing.
+
+Source: design section 3, "Which worker owns which host".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from queue import SimpleQueue
+from typing import Any, Final, TypeVar
+
+import psycopg
+
+from common.database import RETRY_S, Waiting
+from common.envelope import ShardClaim
+from common.steady import steady_s
+from ingest import metrics
+from ingest.lease_table import Look, Table, Wanted
+from ingest.share import LOOK_S, Contact, Me, Plan, plan
+
+LEAVE_S: Final = 2.0
+"""How long the end of the process waits for the database to hear of it, in seconds."""
+_log = logging.getLogger("standpipe")
+_T = TypeVar("_T")
+
+
+class Leases:
+    """The leases of one process. held: shards that are ours by the table, with the leases' epochs."""
+
+    def __init__(
+        self,
+        table: Table,
+        me: Me,
+        *,
+        taken: Callable[[], None],
+        claimed: Callable[[], None],
+        lost: Callable[[Collection[int]], None],
+        retire: Callable[[Collection[int]], Awaitable[None]],
+        look_s: float = LOOK_S,
+    ) -> None:
+        """Nothing is asked until `run`.
+
+        Args:
+            table: closed at the end. taken: told when shards were added to `held`.
+            claimed: told when some of them may be read. lost: told of some that are ours no longer.
+            retire: read these no longer and finish what is under way of them.
+            look_s: how often the table is looked at, in seconds.
+        """
+        self._table = table
+        self._me = me
+        self._taken = taken
+        self._on_claimed = claimed
+        self._lost = lost
+        self._retire = retire
+        self._look_s = look_s
+        self._contact = Contact()
+        self._waiting = Waiting("the database, for the leases")
+        self._asker: _Asker | None = None
+        self._above: dict[int, int] = {}
+        """The highest epoch that persist has told of, by shard."""
+        self._claimed: set[int] = set()
+        self._giving: set[int] = set()
+        self._retired: set[int] = set()
+        self._soon = asyncio.Event()
+        self._settled = False
+        self._leaving = False
+        self.held: dict[int, int] = {}
+
+    @property
+    def readable(self) -> dict[int, int]:
+        """The shards whose hosts are ours to read, with the leases' epochs."""
+        return {
+            shard: self.held[shard] for shard in sorted(self._claimed) if shard not in self._giving
+        }
+
+    # --- from persist ---
+
+    def claimed(self, claims: Iterable[ShardClaim]) -> None:
+        """Persist hears nobody else on these."""
+        new = {c.shard for c in claims if self.held.get(c.shard) == c.epoch} - self._claimed
+        if new:
+            self._claimed |= new
+            self._on_claimed()
+
+    def outlived(self, claims: Iterable[ShardClaim]) -> None:
+        """Persist has heard of later owners of these."""
+        gone = []
+        for shard, epoch in claims:
+            self._above[shard] = max(epoch, self._above.get(shard, 0))
+            if self.held.get(shard, epoch) < epoch:
+                gone.append(shard)
+        if gone:
+            self._let_go(gone, "a later owner has spoken")
+            # Where the table has been set back it is still ours there: taken anew, with a higher epoch.
+            self._soon.set()
+
+    # --- with the table ---
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Follow the table until cancelled; shards are given up in tasks of `group`."""
+        self._asker = _Asker(f"ingest-{self._me.member} leases", self._table.close)
+        try:
+            while not self._leaving:
+                try:
+                    await self._round(group)
+                except psycopg.Error as error:
+                    self._contact.lost()
+                    self._waiting.still(error)
+                    pause_s = RETRY_S
+                else:
+                    self._waiting.over()
+                    pause_s = self._look_s
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await self._soon.wait()
+                self._soon.clear()
+        finally:
+            self._asker.end()
+
+    def settle(self) -> None:
+        """Take and give nothing more; what is ours goes on being renewed."""
+        self._settled = True
+
+    async def leave(self) -> None:
+        """Give up all leases, if the database answers soon. Nothing is taken after this."""
+        self._leaving = self._settled = True
+        self._soon.set()
+        if self._asker is not None:
+            with contextlib.suppress(TimeoutError, psycopg.Error):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._ask(lambda: self._table.leave(self._me))
+
+    async def _round(self, group: asyncio.TaskGroup) -> None:
+        me, table = self._me, self._table
+        if self._retired:
+            await self._give_back()
+        look = await self._ask(lambda: table.look(me))
+        self._contact.heard(steady_s(), look.at_s, look.started_s)
+        self._compare(look)
+        what = plan(
+            me,
+            look.rows,
+            look.members,
+            self.held,
+            self._giving,
+            self._contact.unbroken_s(steady_s()),
+        )
+        if what.take and not self._settled:
+            await self._take(look, what)
+        if what.give and not self._settled:
+            self._giving.update(what.give)
+            group.create_task(self._give(what.give), name="shards given up")
+
+    def _compare(self, look: Look) -> None:
+        """Let go of what the table says is not ours."""
+        ours = {
+            (row.number, row.epoch)
+            for row in look.rows
+            if row.owner == self._me.member and row.instance == self._me.instance
+        }
+        gone = [shard for shard, epoch in self.held.items() if (shard, epoch) not in ours]
+        if gone:
+            self._let_go(gone, "not ours by the table")
+
+    async def _take(self, look: Look, what: Plan) -> None:
+        rows = {row.number: row for row in look.rows}
+        wanted = [
+            Wanted(shard, rows[shard].epoch, self._above.get(shard, 0)) for shard in what.take
+        ]
+        taken = await self._ask(lambda: self._table.take(self._me, wanted, look.at_s))
+        if not taken:
+            return
+        self.held.update(taken)
+        others = [s for s in taken if rows[s].owner not in (None, self._me.member)]
+        metrics.TAKEOVERS.inc(len(others))
+        metrics.SHARDS.set(len(self.held))
+        _log.info(
+            "shards taken",
+            extra={"fields": {"count": len(taken), "of_others": len(others),
+                              "now": len(self.held)}},
+        )  # fmt: skip
+        self._taken()
+
+    async def _give(self, shards: Sequence[int]) -> None:
+        """Finish what is under way of some shards, and have the next round give them back."""
+        await self._retire(shards)
+        self._retired.update(shard for shard in shards if shard in self._giving)
+        self._soon.set()
+
+    async def _give_back(self) -> None:
+        leases = {shard: self.held[shard] for shard in sorted(self._retired)}
+        self._retired.clear()
+        try:
+            await self._ask(lambda: self._table.give(self._me, leases))
+        except psycopg.Error:
+            # Then they stay ours: their hosts are read again.
+            self._giving.difference_update(leases)
+            self._on_claimed()
+            raise
+        self._let_go([shard for shard in leases if shard in self.held], "given up for balance")
+
+    def _let_go(self, shards: Collection[int], why: str) -> None:
+        for shard in shards:
+            del self.held[shard]
+        self._claimed.difference_update(shards)
+        self._giving.difference_update(shards)
+        self._retired.difference_update(shards)
+        metrics.RELEASES.inc(len(shards))
+        metrics.SHARDS.set(len(self.held))
+        _log.info(
+            "shards let go",
+            extra={"fields": {"count": len(shards), "why": why, "now": len(self.held)}},
+        )
+        self._lost(shards)
+
+    async def _ask(self, question: Callable[[], _T]) -> _T:
+        assert self._asker is not None
+        return await self._asker.ask(question)
+
+
+class _Asker:
+    """A thread that asks one question after the other. Nobody waits for its end: it may hang."""
+
+    def __init__(self, name: str, close: Callable[[], None]) -> None:
+        """Args: close: called by the thread at its end."""
+        self._loop = asyncio.get_running_loop()
+        self._close = close
+        self._questions: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None]
+        self._questions = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    async def ask(self, question: Callable[[], _T]) -> _T:
+        """What the question gives or raises, in its turn."""
+        answer: asyncio.Future[_T] = self._loop.create_future()
+        self._questions.put((question, answer))
+        return await answer
+
+    def end(self) -> None:
+        """Ask no more, and let go of the table once it has answered."""
+        self._questions.put(None)
+
+    def _run(self) -> None:
+        try:
+            while (asked := self._questions.get()) is not None:
+                question, answer = asked
+                try:
+                    found = question()
+                except BaseException as error:  # noqa: BLE001 - told to who asked
+                    self._tell(answer, None, error)
+                else:
+                    self._tell(answer, found, None)
+        finally:
+            self._close()
+
+    def _tell(self, answer: asyncio.Future[Any], found: Any, error: BaseException | None) -> None:
+        # A loop that has ended hears nothing any more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(_settle, answer, found, error)
+
+
+def _settle(answer: asyncio.Future[Any], found: Any, error: BaseException | None) -> None:
+    if answer.done():
+        return
+    if error is None:
+        answer.set_result(found)
+    else:
+        answer.set_exception(error)
