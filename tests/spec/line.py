@@ -108,7 +108,6 @@ class Line:
         self._alarms: list[float] = []
         self.pipeline = Pipeline(
             replace(Limits(), **changed),
-            epoch=member,
             ask=lambda did, _host, _delay_s, _need: self.asked.append(did),
             ask_status=lambda did, host: self.asked_status.append((did, host)),
             send=lambda judged, raw: self._outbox.append((judged, raw)),
@@ -137,7 +136,9 @@ class Line:
         host = source.host
         seq = self._seqs[host] = self._seqs.get(host, 0) + 1
         if host not in self._feeds:
-            self._feeds[host] = Feed(source, 1, 5, 0, Backoff(1.0, 60.0, Random(1)))
+            self._feeds[host] = Feed(
+                source, 1, host, 0, Backoff(1.0, 60.0, Random(1)), epoch=self.member
+            )
         self.now_s += 0.001
         assert self.pipeline.take(self._feeds[host], event.frame(seq), self.now_s) is None
         self.deliver()
