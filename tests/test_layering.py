@@ -48,8 +48,8 @@ EDGES: Final = {
         "leases.py", "outlet.py", "reject_table.py", "resolver.py", "status.py", "store.py", "subscription.py", "worker.py",
     },
     "persist": {
-        "__main__.py", "disk.py", "inlet.py", "outlet.py", "segment_log.py", "store.py",
-        "store_thread.py", "verify.py", "worker.py",
+        "__main__.py", "checkpoint_file.py", "disk.py", "inlet.py", "opening.py", "outlet.py",
+        "segment_log.py", "store.py", "store_thread.py", "upkeep.py", "verify.py", "worker.py",
     },
     "broadcast": {
         "fanout.py", "inlet.py", "playback.py", "server.py", "store.py", "subscriber.py",
