@@ -411,15 +411,9 @@ class SegmentReader:
         # Named before the file is read: so the chunk is in what is read.
         crcs = {self._head.durable_crc} if self._head is not None else set()
         data = read_at(segment.fd, os.fstat(segment.fd).st_size - offset, offset)
-        try:
-            check_chunk(data)
-        except UnknownFormat as newer:
-            raise UnknownFormat(f"{segment.name}, byte {offset}: {newer}") from None
-        except ChunkError:
-            pass
         base = self._base_behind(segment.base)
-        if base is not None:
-            crcs.add(self._named_by(base))
+        named = self._named_by(base) if base is not None else None
+        crcs.add(named or 0)
         if segment.index is not None:
             crcs.add(segment.index.crc)
         offsets = frozenset(mark.offset - offset for mark in segment.marks)
@@ -429,6 +423,9 @@ class SegmentReader:
             if not found.offset:
                 why = ChunkError("what lay before it is missing")
             hole = _Hole(str(why), found.head.first_seq, segment.base, offset + found.offset)
+        elif named is None and (newer := _newer_format(data)):
+            # Nothing of ours comes behind it: this is no damage.
+            raise UnknownFormat(f"{segment.name}, byte {offset}: {newer}")
         elif base is not None and base <= durable_seq:
             hole = _Hole(str(why), base, base, 0)
         else:
@@ -438,12 +435,12 @@ class SegmentReader:
             log.error("%s, byte %d: %s; no event is lost", segment.name, offset, why)
         return hole
 
-    def _named_by(self, base: int) -> int:
-        """The CRC that the first chunk of a segment names; 0 when that chunk is damaged itself."""
+    def _named_by(self, base: int) -> int | None:
+        """The CRC that the first chunk of a segment names; None when that is damaged itself."""
         try:
             return check_chunk(self._segment(base).load(0, READ_MIN_BYTES))[0].prev_crc
         except (ChunkError, FileNotFoundError):
-            return 0
+            return None
 
     def _remember(self, place: _Place) -> None:
         self._positions[place.chain.next_seq] = (place.segment.base, place.offset, place.chain)
@@ -461,6 +458,17 @@ def read_index(log_dir: Path, base: int, fd: int) -> SegmentIndex | None:
         return None
     ends_with = read_at(fd, CRC.size, index.size_bytes - CRC.size)
     return index if ends_with == CRC.pack(index.crc) else None
+
+
+def _newer_format(data: bytes) -> UnknownFormat | None:
+    """What there is to say of bytes that a later release wrote; None when it did not."""
+    try:
+        check_chunk(data)
+    except UnknownFormat as newer:
+        return newer
+    except ChunkError:
+        pass
+    return None
 
 
 def _seq_of(mark: Mark) -> int:

@@ -78,13 +78,13 @@ def find_tail(data: bytes | memoryview, chain: Chain, durable_seq: int, durable_
             try:
                 head, crc = check_chunk(view, tail.end)
                 chain.step(head, crc)
-            except UnknownFormat:
-                raise
             except ChunkError as error:
                 with view[tail.end :] as rest:
                     lost = chain.next_seq <= durable_seq
                     found = find_behind(rest, chain, proof) if lost else find_next(rest, chain)
                 if found is None:
+                    if isinstance(error, UnknownFormat):
+                        raise
                     tail.why = str(error)
                     break
                 before = Chain(chain.next_seq, chain.crc, chain.epoch)

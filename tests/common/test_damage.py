@@ -322,7 +322,11 @@ def test_whatever_is_damaged_nothing_is_skipped_in_silence_and_nothing_wrong_com
             else:
                 del data[at:]
             path.write_bytes(data)
-        found, lost = read_past(place, max_bytes=rng.choice((1, 700, 100_000)))
+        try:
+            found, lost = read_past(place, max_bytes=rng.choice((1, 700, 100_000)))
+        except UnknownFormat:
+            # Once in some thousand, what was rubbed out looks like a later release's last chunk.
+            continue
         gone = {seq for a, b in lost for seq in range(a, b or last_seq + 1)}
         # Each number once: given out as it was written, or told to be lost.
         assert found == [(seq, event(seq)) for seq in range(1, last_seq + 1) if seq not in gone]
