@@ -307,6 +307,8 @@ def test_an_error_frame_is_shown_and_not_hurried(loop_run: LoopRun) -> None:
                 assert host.accepted == 1
                 # The cursor is the operator's to change.
                 assert subscription.feed.upstream.last_seq == 999
+                assert worker.conserved()
+                assert worker.balance().heeded["error"] == 1
 
     loop_run(story())
 
