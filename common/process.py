@@ -29,6 +29,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -168,12 +169,28 @@ def die_with_parent(signal_number: int = signal.SIGTERM) -> None:
         Fault: the parent is gone already.
     """
     parent = os.getppid()
+    if _is_orphan(parent):
+        raise Fault("the supervisor ended before this process began")
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0) != 0:
         raise Fault(f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
     # It may have died between the two calls, and then no signal comes.
     if os.getppid() != parent or parent == 0:
         raise Fault("the supervisor ended while this process began")
+
+
+def _is_orphan(parent: int) -> bool:
+    """Whether supervisord started this process, and is its parent no longer.
+
+    It may have died while Python was being loaded, half a second in which nothing of ours runs yet.
+    Whoever adopted the process then is no supervisord; and no signal would ever come.
+    """
+    if "SUPERVISOR_ENABLED" not in os.environ:
+        return False
+    try:
+        return b"supervisord" not in Path(f"/proc/{parent}/cmdline").read_bytes()
+    except OSError:
+        return False  # hidden from us, or gone in this moment: the caller looks again
 
 
 def live_long_enough(stopped: threading.Event | None = None) -> None:

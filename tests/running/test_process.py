@@ -175,6 +175,16 @@ def test_a_process_whose_supervisor_is_already_gone_does_not_start() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 9
 
 
+def test_a_process_whose_supervisor_died_while_python_was_loaded_does_not_start(
+    fleet: Fleet,
+) -> None:
+    # Its parent is somebody else by now, who never dies: no signal would tell it.
+    orphan = fleet.worker("persist", SUPERVISOR_ENABLED="1")
+    assert orphan.end() == 1
+    assert orphan.says("the supervisor ended before this process began")
+    assert orphan.says("ready") is None
+
+
 def test_the_run_file_names_a_prometheus_port_that_answers(fleet: Fleet) -> None:
     persist = fleet.worker("persist")
     persist.wait_says("ready")
