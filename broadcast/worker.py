@@ -54,6 +54,7 @@ async def broadcast(context: Context) -> None:
         open_reader=lambda: SegmentReader(paths.log_dir),
         chunks_endpoint=paths.chunks_endpoint,
         database_url=settings.database_url or paths.embedded_database_url,
+        limits=Limits(stall_s=settings.consumer_stall_s),
         http_limits=HttpLimits(retire_s=RETIRE_S if settings.broadcast_processes > 1 else 0.0),
         admin_password=password.ensure(settings, paths),
     )

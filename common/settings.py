@@ -47,6 +47,7 @@ class Settings:
     admin_password: str | None
     ingest_processes: int
     broadcast_processes: int
+    consumer_stall_s: float
     replay_window_s: float
     replay_bytes: int | None
     log_reserve_bytes: int | None
@@ -114,6 +115,13 @@ def parse_duration(text: str) -> float:
     if not parts or "".join(a + b for a, b in parts) != text:
         raise ValueError("is no duration; write 72h, 90m or 1h30m (units d h m s ms)")
     return sum(float(number) * _DURATION_S[unit] for number, unit in parts)
+
+
+def _stall(text: str) -> float:
+    stall_s = parse_duration(text)
+    if stall_s < 1:
+        raise ValueError("is less than a second")
+    return stall_s
 
 
 def parse_bytes(text: str) -> int | None:
@@ -284,6 +292,9 @@ TABLE: Final[tuple[Row, ...]] = (
         "Processes that read and verify, each a share of the hosts."),
     Row("broadcast_processes", "STANDPIPE_BROADCAST_PROCESSES", "1",
         _count(1, MAX_BROADCAST_PROCESSES), "Processes that serve consumers, all on the public port."),
+    Row("consumer_stall_s", "STANDPIPE_CONSUMER_STALL", "1m", _stall,
+        "How long a consumer may take nothing while events wait for it, as a duration of a second or "
+        "more, before it is let go as ConsumerTooSlow."),
     Row("replay_window_s", "STANDPIPE_REPLAY_WINDOW", "72h", parse_duration,
         "How far back a consumer can replay, as a duration.",
         ("RELAY_REPLAY_WINDOW", "RELAY_EVENT_PLAYBACK_TTL")),

@@ -56,6 +56,8 @@ def test_an_empty_environment_gives_the_defaults() -> None:
                      "http://localhost:2582", id="a directory on loopback"),
         pytest.param("STANDPIPE_REPLAY_WINDOW", "1h30m", "replay_window_s", 5400.0,
                      id="a compound duration"),
+        pytest.param("STANDPIPE_CONSUMER_STALL", "", "consumer_stall_s", 60.0, id="a minute of patience"),
+        pytest.param("STANDPIPE_CONSUMER_STALL", "5m", "consumer_stall_s", 300.0, id="more patience"),
         pytest.param("STANDPIPE_REPLAY_BYTES", "1.5GiB", "replay_bytes", 3 * 2**29,
                      id="a size in powers of two"),
         pytest.param("STANDPIPE_LOG_RESERVE", "10G", "log_reserve_bytes", 10**10, id="a reserve"),
@@ -123,6 +125,7 @@ def test_every_wrong_setting_is_told_at_once_by_the_name_it_was_given_under() ->
         "STANDPIPE_EVENT_LOOP": "trio",
         "STANDPIPE_METRICS_PORT": "65500",
         "STANDPIPE_DEFAULT_ACCOUNT_LIMIT": "-1",
+        "STANDPIPE_CONSUMER_STALL": "0s",
     }
     with pytest.raises(SettingsError) as caught:
         load_settings(wrong)
