@@ -16,6 +16,7 @@ from common.conservation import Balance, Reading
 from common.telemetry import Telemetry
 from ingest.account import Feed
 from ingest.pipeline import Pipeline
+from tests.common.commits import frame
 from tests.conserved import Numbers, balance_errors, fallen, scrape
 from tests.fix_loop import LoopRun
 from tests.ingest import test_pipeline
@@ -85,7 +86,11 @@ def test_hosts_that_are_let_go_in_any_story_leave_nothing_unaccounted_for() -> N
     met: Counter[str] = Counter()
     for seed in range(40):
         met.update(tell(Random(seed)))
-    assert all(met[name] for name in ("released", "forwarded", "duplicate", "originated")), met
+    names = (
+        "released", "forwarded", "originated", "duplicate", "seq_not_rising", "rev_invalid",
+        "malformed_frame", "rev_not_newer",
+    )  # fmt: skip
+    assert all(met[name] for name in names), met
 
 
 def tell(rng: Random) -> Counter[str]:
@@ -97,16 +102,17 @@ def tell(rng: Random) -> Counter[str]:
 
     def speak() -> None:
         at, who = rng.randrange(2), rng.randrange(4)
-        seqs[at] += 1
+        seqs[at] += rng.random() < 0.9
         revs[who] += rng.choice([0, 1, 1])
         raws = [
             commit(seqs[at], revs[who], did_of(who)),
             identity(seqs[at], did_of(who)),
             account(seqs[at], did_of(who), active=False, status="deactivated"),
             commit(seqs[at], revs[who], did_of(who))[:-3],
+            frame(seq=seqs[at], rev="no"),
         ]
         story.now_s += 0.001
-        pipeline.take(feeds[at], rng.choices(raws, [6, 1, 1, 1])[0], story.now_s)
+        pipeline.take(feeds[at], rng.choices(raws, [6, 1, 1, 1, 1])[0], story.now_s)
 
     def let_go() -> None:
         at = rng.randrange(2)
@@ -186,6 +192,30 @@ def test_what_waits_in_the_inbox_of_a_host_that_is_let_go_has_an_end_too(loop_ru
                 worker.fleet.let_go({worker.subscriptions[1].feed.shard})
                 assert worker.balance().reading == Reading(5, 0, 5)
                 assert worker.balance().unaccounted == 0
+
+    loop_run(story())
+
+
+def test_what_each_persist_has_on_disk_is_told_apart(loop_run: LoopRun) -> None:
+    """Across a restart of persist, which begins to count at 0."""
+
+    async def story() -> None:
+        config = NetworkConfig(hosts=1, accounts=2, records=20, genesis_share=0)
+        async with Network(config) as network, FakePersist() as persist:
+
+            def heard(epoch: int, events: int) -> Callable[[], bool]:
+                return lambda: worker.balance().logged == (epoch, events)
+
+            async with ingest(persist, [network.hosts[0].url], network.plc_url) as worker:
+                await until(heard(1, 0))
+                for _ in range(4):
+                    network.commit()
+                await until(heard(1, 4), lambda: worker.balance().logged)
+                await persist.restart()
+                await until(heard(2, 0), lambda: worker.balance().logged)
+                network.commit()
+                await until(heard(2, 1), lambda: worker.balance().logged)
+                assert worker.balance().forwarded["commit"] == 5
 
     loop_run(story())
 
