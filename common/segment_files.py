@@ -55,6 +55,11 @@ def list_segments(log_dir: Path) -> list[int]:
     return _bases(names, SUFFIX)
 
 
+def has_lost_head(log_dir: Path) -> bool:
+    """Whether there are segments without a head file: a part of a log, put there by hand."""
+    return bool(list_segments(log_dir)) and not (log_dir / HEAD_NAME).exists()
+
+
 def index_path(log_dir: Path, first_seq: int) -> Path:
     """Where the index of the segment that begins at `first_seq` lies, if there is one."""
     return log_dir / f"{first_seq:020d}{INDEX_SUFFIX}"

@@ -15,6 +15,7 @@ from common.database import SchemaMismatch
 from common.log import Damaged, Fenced
 from common.process import Fault, SyncContext, run_sync
 from persist.config import Config
+from persist.opening import Refused
 from persist.store import ViewWentBack
 from persist.worker import Worker
 
@@ -41,7 +42,8 @@ def main(context: SyncContext) -> None:
         finally:
             worker.close()
     except (
-        Damaged, Fenced, UnknownFormat, SchemaMismatch, ViewWentBack, psycopg.Error, zmq.ZMQError,
+        Damaged, Fenced, Refused, UnknownFormat, SchemaMismatch, ViewWentBack, psycopg.Error,
+        zmq.ZMQError,
     ) as error:  # fmt: skip
         raise Fault(f"{type(error).__name__}: {error}") from error
 

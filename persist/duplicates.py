@@ -19,7 +19,7 @@ It does not know the log, and it does not know who asks.
 from __future__ import annotations
 
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from common.envelope import HostCursor
 
@@ -27,6 +27,18 @@ OURS_REMEMBERED: Final = 10_000
 """Events of our own that are remembered: what may be unanswered when persist ends, many times over."""
 SPARE_ACCOUNTS: Final = 16
 """Accounts of a stream that are remembered although the cursor has passed them, at least."""
+
+
+class Lagging(NamedTuple):
+    """What is in the log of a stream whose cursor is far behind: its first row is long ago.
+
+    seqs: upstream seq → ours, in order of ours. newest: see `LoggedSeqs`.
+    """
+
+    host: int
+    generation: int
+    seqs: dict[int, int]
+    newest: dict[bytes, int]
 
 
 class LoggedSeqs:
@@ -123,12 +135,39 @@ class Duplicates:
             del self._streams[key]
         return True
 
-    def scan_seq(self, next_seq: int) -> int:
-        """The seq from which a successor has to read rows to know all this, given the cursors."""
-        return min(
-            (next(iter(stream.seqs.values())) for stream in self._streams.values() if stream.seqs),
-            default=next_seq,
+    def scan_seq(self, next_seq: int, lagging_before: int = 0) -> int:
+        """The seq from which a successor has to read rows to know all this, given the cursors.
+
+        Args:
+            lagging_before: streams that begin before it are known to the successor by `lagging`.
+        """
+        firsts = (
+            next(iter(stream.seqs.values())) for stream in self._streams.values() if stream.seqs
         )
+        return min((first for first in firsts if first >= lagging_before), default=next_seq)
+
+    def lagging(self, before: int) -> list[Lagging]:
+        """The streams whose first row above their cursor lies before a seq."""
+        return [
+            Lagging(host, generation, dict(stream.seqs), dict(stream.newest))
+            for (host, generation), stream in self._streams.items()
+            if stream.seqs and next(iter(stream.seqs.values())) < before
+        ]
+
+    def recall(self, lagging: Lagging) -> None:
+        """Take in what a predecessor knew of a stream. Before any row that is read again."""
+        if lagging.generation >= self._newest.get(lagging.host, 0):
+            stream = self.stream(lagging.host, lagging.generation)
+            stream.seqs = {seq: ours for seq, ours in lagging.seqs.items() if seq > stream.cursor}
+            stream.newest = {key: seq for key, seq in lagging.newest.items() if seq > stream.cursor}
+
+    def cursors(self) -> list[HostCursor]:
+        """The cursor of each host's newest generation, where there is one."""
+        return [
+            HostCursor(host, generation, stream.cursor)
+            for (host, generation), stream in self._streams.items()
+            if generation == self._newest[host] and stream.cursor >= 0
+        ]
 
     def __len__(self) -> int:
         return sum(len(stream.seqs) for stream in self._streams.values())

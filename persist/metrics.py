@@ -21,6 +21,9 @@ class Metrics:
         self.durable_seq = gauge("standpipe_durable_seq", "The last seq that is on disk.")
         self.oldest_seq = gauge("standpipe_oldest_seq", "The first seq that is kept.")
         self.log_bytes = gauge("standpipe_log_bytes", "Size of all segments, in bytes.")
+        self.disk_low = gauge(
+            "standpipe_disk_low", "1 while the log's disk has less room than its reserve."
+        )
         self.log_limit_bytes = gauge(
             "standpipe_log_limit_bytes", "What the log may take, in bytes."
         )

@@ -5,18 +5,30 @@ The tables are common/schema.sql's. One object is one connection, and belongs to
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from common.database import Connection
 from common.envelope import AccountState, HostCursor, ShardClaim
-from common.transport import WrongThread
+from common.owner import Owner
+from persist.checkpoint import KnownHost
+from persist.host_numbers import Reconciled
 from persist.view import Changes
 
 
 class ViewWentBack(Exception):
     """PostgreSQL has lost what it had confirmed; only a start from the log can make it whole."""
+
+
+class Reached(NamedTuple):
+    """What a database last heard of the log.
+
+    applied_seq: had been durable. age_s: how long ago that was said, in seconds; None where an
+    earlier release said it.
+    """
+
+    applied_seq: int
+    age_s: float | None
 
 
 class Store:
@@ -25,7 +37,7 @@ class Store:
     def __init__(self, connection: Connection) -> None:
         """Take over an open connection, which is closed by `close`."""
         self._connection = connection
-        self._owner = threading.get_ident()
+        self._owner = Owner("a database connection")
 
     def find_states(self, dids: Sequence[str]) -> dict[str, AccountState]:
         """The states of those accounts that are known.
@@ -45,13 +57,57 @@ class Store:
         found = {row[0]: row[1] for row in self._own().execute(_READ_POSITIONS)}
         return found.get("applied_seq", 0), found.get("scan_seq", 0)
 
+    def read_reached(self) -> Reached | None:
+        """How far the log was known to reach; None in a database that no log was ever told to.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        row = self._own().execute(_READ_REACHED).fetchone()
+        return Reached(row[0], row[1]) if row is not None else None
+
     def read_cursors(self) -> list[HostCursor]:
-        """The saved cursor of each host that has one.
+        """The generation and the saved cursor of each host; -1 where none was saved yet.
 
         Raises:
             psycopg.Error: see `find_states`.
         """
         return [HostCursor(*row) for row in self._own().execute(_READ_CURSORS)]
+
+    def read_hosts(self) -> list[KnownHost]:
+        """What a new database has to know of each host.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        return [KnownHost(*row) for row in self._own().execute(_READ_HOSTS)]
+
+    def put_hosts_back(self, found: Reconciled, cursors: Sequence[HostCursor]) -> None:
+        """Add hosts that this database never had, or has no more, with the cursors they had.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        connection, of = self._own(), {cursor.host: cursor for cursor in cursors}
+        for host in found.missing + found.renumbered:
+            saved = of.get(host.id, HostCursor(host.id, 1, -1))
+            values = {**host._asdict(), "gen": saved.generation, "seq": saved.seq}
+            connection.execute(_ADD_NUMBERED_HOST if host in found.missing else _ADD_HOST, values)
+
+    def part_hosts(self, generations: Mapping[int, int], highest: int) -> None:
+        """Keep what the log says of hosts that the database does not have away from those it has.
+
+        Args:
+            generations: number of a host → the newest generation that was somebody else's.
+            highest: number that the log names; no new host gets one up to it.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        connection = self._own()
+        for host, generation in generations.items():
+            connection.execute(_RAISE_GENERATION, {"host": host, "gen": generation})
+        connection.execute(_RAISE_HOST_NUMBERS, {"highest": highest})
 
     def read_epochs(self) -> list[ShardClaim]:
         """The epoch of each shard's last lease.
@@ -71,14 +127,24 @@ class Store:
             shards, epochs = zip(*known, strict=True)
             self._own().execute(_RAISE_EPOCHS, (list(shards), list(epochs)))
 
-    def flush(self, changes: Changes) -> None:
+    def flush(self, changes: Changes, confirmed_seq: int = 0) -> None:
         """Write one flush in one transaction, all of it or nothing.
 
+        Args:
+            confirmed_seq: what this database has said to be applied, to whomever.
+
         Raises:
+            ViewWentBack: it does not know of it any more; nothing was written.
             psycopg.Error: see `find_states`.
         """
         connection = self._own()
         with connection.transaction():
+            reached = self.read_reached()
+            if confirmed_seq > (reached.applied_seq if reached else 0):
+                # A backup may be restored under an open connection, too.
+                raise ViewWentBack(
+                    f"the database had confirmed seq {confirmed_seq} and now says {reached}"
+                )
             if changes.accounts:
                 dids, seqs, states = zip(*changes.accounts, strict=True)
                 (
@@ -119,8 +185,7 @@ class Store:
         self._own().close()
 
     def _own(self) -> Connection:
-        if threading.get_ident() != self._owner:
-            raise WrongThread("a database connection was used outside the thread that owns it")
+        self._owner.check()
         return self._connection
 
 
@@ -138,8 +203,42 @@ _READ_POSITIONS: Final = """
     SELECT name, value FROM relay WHERE name IN ('applied_seq', 'scan_seq')
 """
 
+_READ_REACHED: Final = """
+    SELECT applied.value,
+        (SELECT extract(epoch FROM now())::float8 - value FROM relay WHERE name = 'applied_at')
+    FROM relay AS applied WHERE name = 'applied_seq'
+"""
+
 _READ_CURSORS: Final = """
-    SELECT id, generation, cursor FROM host WHERE cursor IS NOT NULL
+    SELECT id, generation, coalesce(cursor, -1) FROM host
+"""
+
+_READ_HOSTS: Final = """
+    SELECT id, hostname, tls, wanted, account_limit, trusted, level FROM host ORDER BY id
+"""
+
+_ADD_NUMBERED_HOST: Final = """
+    INSERT INTO host
+        (id, hostname, tls, wanted, account_limit, trusted, level, generation, cursor)
+    VALUES (%(id)s, %(hostname)s, %(tls)s, %(wanted)s, %(account_limit)s, %(trusted)s, %(level)s,
+        %(gen)s, nullif(%(seq)s::bigint, -1))
+"""
+
+_ADD_HOST: Final = """
+    INSERT INTO host (hostname, tls, wanted, account_limit, trusted, level, cursor)
+    VALUES (%(hostname)s, %(tls)s, %(wanted)s, %(account_limit)s, %(trusted)s, %(level)s,
+        nullif(%(seq)s::bigint, -1))
+"""
+
+# The cursor is that of whom the number means now, and stays.
+_RAISE_GENERATION: Final = """
+    UPDATE host SET generation = %(gen)s + 1 WHERE id = %(host)s AND generation <= %(gen)s
+"""
+
+_RAISE_HOST_NUMBERS: Final = """
+    SELECT setval(pg_get_serial_sequence('host', 'id'), %(highest)s)
+    WHERE %(highest)s > (SELECT coalesce(
+        pg_sequence_last_value(pg_get_serial_sequence('host', 'id')::regclass), 0))
 """
 
 _READ_EPOCHS: Final = """
@@ -189,6 +288,7 @@ _WRITE_OBSERVATION: Final = """
 """
 
 _WRITE_POSITIONS: Final = """
-    INSERT INTO relay (name, value) VALUES ('applied_seq', %s), ('scan_seq', %s)
+    INSERT INTO relay (name, value) VALUES ('applied_seq', %s), ('scan_seq', %s),
+        ('applied_at', extract(epoch FROM now())::bigint)
     ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """

@@ -27,6 +27,7 @@ import psycopg
 
 from common.database import RETRY_S, Waiting, connect
 from common.envelope import AccountState
+from persist.checkpoint import KnownHost
 from persist.store import Store, ViewWentBack
 from persist.view import Changes
 
@@ -44,6 +45,18 @@ class Lookup:
     """Asks for the states of accounts; answered by Found."""
 
     dids: list[str]
+
+
+@dataclass(slots=True)
+class HostsAsked:
+    """Asks which hosts there are; answered by HostsFound."""
+
+
+@dataclass(slots=True)
+class HostsFound:
+    """The hosts of the database, as a checkpoint remembers them."""
+
+    hosts: list[KnownHost]
 
 
 @dataclass(slots=True)
@@ -67,8 +80,8 @@ class Failed:
     error: BaseException
 
 
-Job = Lookup | Changes
-Result = Found | Flushed | Failed
+Job = Lookup | HostsAsked | Changes
+Result = Found | HostsFound | Flushed | Failed
 
 
 class StoreThread:
@@ -96,6 +109,10 @@ class StoreThread:
     def ask(self, job: Job) -> None:
         """Have a job done; its result comes later."""
         self._jobs.put(job)
+
+    def confirm(self, applied_seq: int) -> None:
+        """PostgreSQL has told another thread how far it is: it must not say less to this one."""
+        self._confirmed_seq = max(self._confirmed_seq, applied_seq)
 
     def waited_s(self, now_s: float) -> float:
         """How long the job in hand has been asked for, in seconds; 0 when there is none."""
@@ -144,11 +161,15 @@ class StoreThread:
     def _do(self, job: Job) -> Result | None:
         """Do a job, however often it takes; None when told to stop first."""
         if isinstance(job, Changes):
-            self._until_done(lambda store: store.flush(job))
+            self._until_done(lambda store: store.flush(job, self._confirmed_seq))
             if self._stopped.is_set():
                 return None
-            self._confirmed_seq = max(self._confirmed_seq, job.applied_seq)
+            self.confirm(job.applied_seq)
             return Flushed(job)
+        if isinstance(job, HostsAsked):
+            hosts: list[KnownHost] = []
+            self._until_done(lambda store: hosts.extend(store.read_hosts()))
+            return None if self._stopped.is_set() else HostsFound(hosts)
         dids = self._piled_up(job.dids)
         found: dict[str, AccountState] = {}
 

@@ -47,12 +47,16 @@ class Changes:
 
 
 class View:
-    """Collects what the next flush has to say."""
+    """Collects what the next flush has to say.
+
+    applied_seq, scan_seq: as PostgreSQL has confirmed them; 0 before any of this process.
+    """
 
     def __init__(
         self, accounts: Accounts, duplicates: Duplicates, tallies: Tallies, applied_seq: int
     ) -> None:
         self.applied_seq = applied_seq
+        self.scan_seq = 0
         self._accounts = accounts
         self._duplicates = duplicates
         self._tallies = tallies
@@ -102,6 +106,7 @@ class View:
         """The flush under way is committed."""
         assert self._flushing is not None
         self.applied_seq = self._flushing.applied_seq
+        self.scan_seq = self._flushing.scan_seq
         self._flushing = None
         self._accounts.end_flush()
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -21,34 +19,29 @@ from typing import Final
 
 import zmq
 
-from common.chunk import CLOCK_SUSPECT, DATABASE_AWAY, EVENTS_HELD
+from common.chunk import CLOCK_SUSPECT, DATABASE_AWAY, DISK_LOW, EVENTS_HELD
 from common.conservation import serve
-from common.database import ensure_schema, wait_for_database
 from common.envelope import Batch, UnknownVersion
 from common.process import Fault
-from common.segments import SegmentReader
 from persist.account import Accounts
-from persist.catch_up import catch_up
 from persist.config import Config
 from persist.disk import Disk
 from persist.duplicates import Duplicates
-from persist.fence import Fence
 from persist.inlet import Inlet
 from persist.metrics import Metrics
+from persist.opening import take_over
 from persist.outlet import Outlet
 from persist.recall import Recalls
 from persist.segment_log import SegmentLog
 from persist.sequencer import Group, Sequencer
-from persist.store import Store
-from persist.store_thread import Failed, Flushed, Found, Lookup, StoreThread
+from persist.store_thread import Failed, Flushed, Found, HostsAsked, HostsFound, Lookup, StoreThread
 from persist.suspicion import Suspicions
 from persist.tally import Tallies
+from persist.upkeep import Upkeep
 from persist.view import View
 
 log: Final = logging.getLogger(__name__)
 
-FREE_SHARE: Final = 0.8
-"""Share of the disk that is free for it at start which the log may take, when no size is set."""
 BATCHES_A_TURN: Final = 64
 """Batches taken before the clock is looked at again."""
 DATABASE_ASKED_S: Final = 2.0
@@ -75,14 +68,15 @@ class Worker:
         self._tallies = Tallies()
         self._suspicions = Suspicions()
         self._flags = 0
-        self._log = SegmentLog(config.log_dir, disk=disk)
-        self._max_bytes = 0
+        self._disk = disk or Disk()
+        self._log = SegmentLog(config.log_dir, disk=self._disk, strict=config.strict_start)
         self._open = contextlib.ExitStack()
         self._inlet: Inlet
         self._outlet: Outlet
         self._sequencer: Sequencer
         self._duplicates: Duplicates
         self._view: View
+        self._upkeep: Upkeep
         # One for lookups, so that no event waits behind a flush; one for flushes.
         self._finder: StoreThread
         self._writer: StoreThread
@@ -90,7 +84,6 @@ class Worker:
         self._group_ends_s: float | None = None
         self._grouped_s = float("-inf")
         self._beat_due_s = 0.0
-        self._retain_due_s = 0.0
         self._ask_due_s = 0.0
         self._tick_due_s = 0.0
         self._heard_s = 0.0
@@ -99,40 +92,27 @@ class Worker:
         """Open everything; False when told to stop before that was done.
 
         Raises:
-            Fenced, Damaged: the log cannot be taken over.
-            SchemaMismatch: the database was made by another release.
-            Fault: the disk refuses.
-            psycopg.Error: the database refuses, or went away while it was read.
+            Whatever persist.opening.take_over does.
         """
         config = self._config
-        # The database first: only it can tell that a log was lost.
-        connection = wait_for_database(config.database_url, "persist", self._stopping)
-        if connection is None:
+        self._open.callback(self._log.close)
+        opened = take_over(config, self._log, self._stopping)
+        if opened is None:
             return False
-        with contextlib.closing(Store(connection)) as store:
-            ensure_schema(connection)
-            reached_seq, _scan_seq = store.read_positions()
-            self._open.callback(self._log.close)
-            try:
-                next_seq = self._log.claim(f"persist {os.getpid()}", reached_seq=reached_seq)
-            except OSError as error:
-                raise Fault(f"cannot write the log in {config.log_dir}: {error}") from error
-            with contextlib.closing(SegmentReader(config.log_dir)) as reader:
-                fence = Fence(store.read_epochs())
-                caught_up = catch_up(store, reader, self._stopping.is_set, fence)
-                store.raise_epochs(fence.claims())
-        if caught_up is None:
-            return False
-        duplicates, applied_seq = caught_up
+        next_seq, applied_seq, duplicates = opened.next_seq, opened.applied_seq, opened.duplicates
+        # Times in the log do not go back, whatever the clock did since.
+        self._last_us = self._log.last_time_us
         self._duplicates = duplicates
         self._view = View(self._accounts, duplicates, self._tallies, applied_seq)
         self._sequencer = Sequencer(
             next_seq, self._log.epoch, self._accounts, duplicates, self._recalls, self._tallies,
-            fence,
+            opened.fence,
         )  # fmt: skip
         serve(self._sequencer.balance())
-        self._max_bytes = config.replay_bytes or self._free_share()
-        self._metrics.log_limit_bytes.set(self._max_bytes)
+        self._upkeep = Upkeep(
+            config, self._disk, self._log, duplicates, opened.fence, self._view, opened.hosts
+        )
+        self._metrics.log_limit_bytes.set(self._upkeep.max_bytes)
         self._finder = StoreThread(config.database_url, "persist finder", applied_seq)
         self._open.callback(self._finder.close)
         self._writer = StoreThread(config.database_url, "persist writer", applied_seq)
@@ -146,7 +126,8 @@ class Worker:
         log.info(
             "the log goes on at seq %d", next_seq,
             extra={"fields": {"epoch": self._log.epoch, "oldest_seq": self._log.oldest_seq,
-                              "log_bytes": self._log.size_bytes, "limit_bytes": self._max_bytes}},
+                              "log_bytes": self._log.size_bytes,
+                              "limit_bytes": self._upkeep.max_bytes}},
         )  # fmt: skip
         return True
 
@@ -250,8 +231,11 @@ class Worker:
                 for did, state in result.states.items():
                     self._commit_when_full(self._sequencer.resolve(did, state))
                 self._metrics.waiting_events.note(self._sequencer.waiting_events)
+            elif isinstance(result, HostsFound):
+                self._upkeep.hosts = result.hosts
             elif isinstance(result, Flushed):
                 self._view.end()
+                self._finder.confirm(self._view.applied_seq)
                 self._metrics.view_applied_seq.set(self._view.applied_seq)
             elif isinstance(result, Failed):
                 raise result.error
@@ -306,6 +290,8 @@ class Worker:
     def _flags_at(self, now_s: float) -> int:
         """The flags of a chunk that is written now."""
         flags = CLOCK_SUSPECT if self._suspicions.any(now_s) else 0
+        if self._upkeep.disk_low:
+            flags |= DISK_LOW
         if self._finder.waited_s(now_s) >= DATABASE_AWAY_S:
             return flags | DATABASE_AWAY | (EVENTS_HELD if self._sequencer.waiting_events else 0)
         if self._writer.waited_s(now_s) >= DATABASE_AWAY_S:
@@ -328,10 +314,10 @@ class Worker:
         if now_s >= self._ask_due_s and not self._finder.waited_s(now_s):
             self._ask_due_s = now_s + DATABASE_ASKED_S
             self._finder.ask(Lookup([]))
-        if now_s >= self._retain_due_s:
-            self._retain_due_s = now_s + self._config.retain_every_s
-            self._retain()
+        if self._upkeep.tick(now_s) and not self._finder.waited_s(now_s):
+            self._finder.ask(HostsAsked())
         metrics = self._metrics
+        metrics.disk_low.set(self._upkeep.disk_low)
         metrics.oldest_seq.set(self._log.oldest_seq)
         metrics.log_bytes.set(self._log.size_bytes)
         metrics.accounts.set(len(self._accounts))
@@ -347,15 +333,6 @@ class Worker:
         if self._sequencer.group.rows or not self._view.due(now_s, self._log.durable_seq):
             return
         self._writer.ask(self._view.begin(now_s, self._log.durable_seq))
-
-    def _retain(self) -> None:
-        dropped = self._log.retain(self._max_bytes, self._config.replay_window_s, time.time())
-        if dropped:
-            log.info("dropped %d segments; the log begins at seq %d", dropped, self._log.oldest_seq)
-
-    def _free_share(self) -> int:
-        free = shutil.disk_usage(self._config.log_dir).free
-        return int((free + self._log.size_bytes) * FREE_SHARE)
 
     # --- the end ---
 
@@ -383,3 +360,4 @@ class Worker:
                 "the database is away; seqs %d to %d will be caught up from the log",
                 self._view.applied_seq + 1, self._log.durable_seq,
             )  # fmt: skip
+        self._upkeep.write_checkpoint()

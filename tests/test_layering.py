@@ -38,7 +38,7 @@ FILE_CALLS: Final = {
 EDGES: Final = {
     "common": {
         "command/control.py", "command/embedded.py", "command/log.py", "command/preflight.py",
-        "command/rejects.py", "command/run.py", "command/status.py",
+        "command/rejects.py", "command/run.py", "command/status.py", "command/stop.py",
         "database.py", "locks.py", "log_walk.py", "password.py", "paths.py", "place.py",
         "postgres.py", "process.py", "segment_files.py", "segments.py", "selftest.py", "steady.py",
         "telemetry.py", "transport.py",

@@ -11,7 +11,7 @@ import pytest
 
 from common.database import connect, ensure_schema
 from common.envelope import NEVER_SEEN, AccountState, HostCursor, HostObservation
-from common.transport import WrongThread
+from common.owner import WrongThread
 from persist.store import Store
 from persist.tally import HostTally
 from persist.view import Changes
@@ -127,9 +127,11 @@ def test_a_cursor_only_rises_within_a_generation(store: Store, postgres_url: str
     assert store.read_cursors() == [HostCursor(1, 2, 4)]
 
 
-def test_a_host_without_a_cursor_has_none(store: Store, postgres_url: str) -> None:
-    host_row(postgres_url)
-    assert store.read_cursors() == []
+def test_a_host_without_a_cursor_has_a_generation_all_the_same(
+    store: Store, postgres_url: str
+) -> None:
+    host_row(postgres_url, change="generation = 4")
+    assert store.read_cursors() == [HostCursor(1, 4, -1)]
 
 
 def test_what_is_seen_never_touches_what_is_wanted(store: Store, postgres_url: str) -> None:

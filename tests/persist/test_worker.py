@@ -316,7 +316,8 @@ def test_segments_that_left_the_window_go_while_it_runs(place: Relay) -> None:
         assert persist.worker
         persist.worker._log._segment_bytes = 4096
         for number in range(1, 11):
-            ingest.ask(judged(number, account=did(number), fill=3000))
+            sent = judged(number, account=did(number), fill=3000)
+            ingest.ask(sent, cursors=(HostCursor(1, 1, number - 1),))
         eventually(lambda: reader.oldest_seq > 5)
         assert reader.read(10, 1)[0].first_seq == 10
 

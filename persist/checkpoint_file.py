@@ -1,0 +1,52 @@
+"""How does the checkpoint reach the disk, and come back at the next start?
+
+    checkpoint.new written and synced → renamed to checkpoint → folder synced
+
+So the name always stands for one that is whole. It is a help, not a record: one that cannot be read
+is named and left aside, one that cannot be written is named and tried again later.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Final
+
+from persist.checkpoint import Checkpoint, CheckpointError, decode_checkpoint, encode_checkpoint
+from persist.disk import Disk
+
+log: Final = logging.getLogger(__name__)
+
+CHECKPOINT_NAME: Final = "checkpoint"
+
+
+def write_checkpoint(disk: Disk, log_dir: Path, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint in the place of the one before, whole or not at all.
+
+    Raises:
+        OSError: the disk refuses; the one before is still there.
+    """
+    path = log_dir / CHECKPOINT_NAME
+    new = path.with_name(CHECKPOINT_NAME + ".new")
+    disk.remove(new)
+    fd = disk.open(new, create=True)
+    try:
+        disk.write(fd, encode_checkpoint(checkpoint), 0)
+        # Order: on disk before it has the name.
+        disk.sync(fd)
+    finally:
+        disk.close(fd)
+    disk.rename(new, path)
+    disk.sync_folder(log_dir)
+
+
+def read_checkpoint(log_dir: Path) -> Checkpoint | None:
+    """The checkpoint beside the log; None where there is none that can be read, which is told."""
+    path = log_dir / CHECKPOINT_NAME
+    try:
+        return decode_checkpoint(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, CheckpointError) as error:
+        log.error("the checkpoint %s is left aside: %s", path, error)
+        return None
