@@ -36,7 +36,13 @@ import uvloop
 
 from common import locks, password, selftest
 from common.paths import Paths
-from common.settings import Settings, SettingsError, load_settings, unknown_names
+from common.settings import (
+    MAX_INGEST_PROCESSES,
+    Settings,
+    SettingsError,
+    load_settings,
+    unknown_names,
+)
 from common.telemetry import LoopLag, Telemetry, setup_logging
 
 EXIT_FAULT: Final = 1
@@ -307,8 +313,12 @@ def _run(stage: str, body: Callable[[_Base, threading.Event], None]) -> int:
 
 
 def _check_members(stage: str, member: int, members: int | None, settings: Settings) -> None:
-    wanted = {"ingest": settings.ingest_processes, "broadcast": settings.broadcast_processes}
-    count = wanted.get(stage, 1)
+    if stage == "ingest":
+        # Who reads what they agree upon among those that live, however many the settings say.
+        if not 0 <= member < MAX_INGEST_PROCESSES:
+            raise SettingsError([f"--member {member} is not below {MAX_INGEST_PROCESSES}"])
+        return
+    count = settings.broadcast_processes if stage == "broadcast" else 1
     name = f"STANDPIPE_{stage.upper()}_PROCESSES"
     if members is not None and members != count:
         problem = (
