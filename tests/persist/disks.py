@@ -45,6 +45,10 @@ class RecordingDisk(Disk):
         self._ask("sync_folder")
         super().sync_folder(folder)
 
+    def rename(self, path: Path, target: Path) -> None:
+        self._ask("rename", path.name)
+        super().rename(path, target)
+
     def remove(self, path: Path) -> None:
         self._ask("remove", path.name)
         super().remove(path)

@@ -126,3 +126,47 @@ def test_accounts_are_forgotten_once_the_cursor_has_passed_them(
         assert len(stream.newest) <= 2 * len(stream.seqs) + 3
         assert all(has(duplicates, seq) for seq in range(1, 101))
         assert not has(duplicates, 101)
+
+
+# --- what a checkpoint keeps ---
+
+
+def test_a_stream_that_lags_does_not_hold_the_others_back() -> None:
+    duplicates = filled(10, 20, 30)
+    for upstream_seq in range(100, 110):
+        duplicates.add(2, 1, upstream_seq, BOB, upstream_seq)
+    duplicates.advance(HostCursor(2, 1, 105))
+    assert duplicates.scan_seq(200) == 1
+    assert duplicates.scan_seq(200, 50) == 106
+    (lagging,) = duplicates.lagging(50)
+    assert (lagging.host, lagging.generation, lagging.seqs) == (1, 1, {10: 1, 20: 2, 30: 3})
+    assert duplicates.lagging(1) == []
+    # A successor knows by it what it knew by the rows.
+    successor = Duplicates()
+    successor.advance(HostCursor(1, 1, 10))
+    successor.recall(lagging)
+    assert [has(successor, seq) for seq in (10, 20, 25, 30)] == [True, True, False, True]
+    stream = successor.stream(1, 1)
+    assert stream.has(25, key(30))
+    assert not stream.has(31, key(30))
+    assert successor.scan_seq(200) == 2
+    assert len(successor) == 2
+
+
+def test_what_lagged_in_a_generation_that_is_over_is_not_recalled() -> None:
+    (lagging,) = filled(10, 20).lagging(99)
+    successor = Duplicates()
+    successor.advance(HostCursor(1, 2, 3))
+    successor.recall(lagging)
+    assert len(successor) == 0
+    assert successor.cursors() == [HostCursor(1, 2, 3)]
+
+
+def test_cursors_are_told_of_the_newest_generation_and_where_there_is_one() -> None:
+    duplicates = filled(10, 20)
+    assert duplicates.cursors() == []
+    duplicates.advance(HostCursor(1, 1, 20))
+    duplicates.advance(HostCursor(3, 1, 0))
+    assert duplicates.cursors() == [HostCursor(1, 1, 20), HostCursor(3, 1, 0)]
+    duplicates.stream(1, 2)
+    assert duplicates.cursors() == [HostCursor(3, 1, 0)]
