@@ -3,6 +3,7 @@
     write < sync < announce < publish < reply < cursor          for every seq
     create < folder synced < sync that counts                   for every segment
     oldest moved < removed                                      for every segment that goes
+    write < sync < rename                                       for every checkpoint
 
 What must come first is written down when it is done, what must come later when it begins: so two
 lines in the right order prove that the steps were. A trace goes on over many lives of the process;
@@ -13,7 +14,8 @@ Lines are JSON arrays, the first item says what was done:
 
     life pid · write name first rows · sync name · announce seq · publish first until ·
     reply durable logged duplicate · flush applied cursors · create name · folder · oldest seq ·
-    remove name · truncate name · epoch number · died point
+    remove name · truncate name · epoch number · checkpoint durable applied cursors · rename name ·
+    died point
 
 Rows are [host, upstream_seq, position], upstream_seq 0 where the relay speaks itself; cursors are
 [host, seq].
@@ -47,6 +49,7 @@ class Rules:
         self._unsynced: dict[str, set[int]] = {}
         self._synced: set[int] = set()
         self._nameless: set[str] = set()
+        self._unsynced_checkpoint = False
         # Of all lives.
         self._seq_of_position: dict[int, int] = {}
         self._seq_of: dict[tuple[int, int], int] = {}
@@ -88,6 +91,8 @@ class Rules:
         if name in self._nameless:
             self._break(f"{name} was synced before the folder that names it")
         self._synced |= self._unsynced.pop(name, set())
+        if not name.endswith(".seg"):
+            self._unsynced_checkpoint = False
 
     def _on_announce(self, seq: int) -> None:
         if seq < self.announced:
@@ -117,19 +122,29 @@ class Rules:
         self._answered.update(self._seq_of_position[each] for each in (*logged, *duplicate))
 
     def _on_flush(self, applied: int, cursors: list[list[int]]) -> None:
-        if applied > self.announced:
-            self._break(f"the view was written up to seq {applied} before that was announced")
+        self._vouch("the view", applied, cursors)
+
+    def _on_checkpoint(self, durable: int, applied: int, cursors: list[list[int]]) -> None:
+        self._vouch("the checkpoint", max(durable, applied), cursors)
+        self._unsynced_checkpoint = True
+
+    def _on_rename(self, name: str) -> None:
+        if self._unsynced_checkpoint:
+            self._break(f"{name} was renamed before it was synced")
+
+    def _vouch(self, who: str, seq: int, cursors: list[list[int]]) -> None:
+        """Who says so has everything up to a seq, and that hosts are done up to their cursors."""
+        if seq > self.announced:
+            self._break(f"{who} was written up to seq {seq} before that was announced")
         for host, cursor in cursors:
             for upstream_seq in range(self._cursors.get(host, 0) + 1, cursor + 1):
-                seq = self._seq_of.get((host, upstream_seq))
-                if seq is None and not self._alone:
+                at = self._seq_of.get((host, upstream_seq))
+                if at is None and not self._alone:
                     continue  # dropped, or never said
-                if (
-                    seq is None
-                    or seq > self.announced
-                    or (self._alone and seq not in self._answered)
-                ):
-                    self._break(f"cursor {cursor} of host {host} passes event {upstream_seq}")
+                if at is None or at > self.announced or (self._alone and at not in self._answered):
+                    self._break(
+                        f"cursor {cursor} in {who} passes event {upstream_seq} of host {host}"
+                    )
             self._cursors[host] = max(cursor, self._cursors.get(host, 0))
 
     def _on_oldest(self, seq: int) -> None:

@@ -5,7 +5,7 @@ itself at the point that the first of its orders names. CHAOS_FOLDER: where trac
 CHAOS_SEGMENT_BYTES: the size of a segment, so that rolls come often. CHAOS_LOG_BYTES: what the log
 may grow to, so that retention comes often, looked at ten times a second.
 
-Nothing of the product knows of this: the classes that do the steps are replaced from outside.
+Nothing of the product knows of this: the methods that do the steps are replaced from outside.
 """
 
 from __future__ import annotations
@@ -16,16 +16,13 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import orjson
 
 import persist.__main__ as door
-import persist.segment_log
-import persist.store_thread
-import persist.worker
 from common.chunk import Chunk, ChunkError, ChunkKind, decode_chunk
 from common.envelope import Mark, Reply
 from common.process import run_sync
@@ -41,6 +38,7 @@ from persist.worker import Worker
 from tests.chaos.points import TRACE, Order, Point, read_orders, write_orders
 
 FOLDER = Path(os.environ["CHAOS_FOLDER"])
+NEW_CHECKPOINT = "checkpoint.new"
 
 
 class Chaos:
@@ -59,43 +57,47 @@ class Chaos:
         """Write one line; it survives the death of this process."""
         os.write(self._trace, orjson.dumps(line) + b"\n")
 
-    def ordered(self, point: Point) -> bool:
-        """Whether the time to die has come, at this passing of `point`."""
+    def ordered(self, point: Point) -> signal.Signals | None:
+        """The signal whose time has come, at this passing of `point`."""
         with self._lock:
             orders = read_orders(FOLDER)
             if not orders or orders[0].point is not point:
-                return False
+                return None
             if self._order != orders[0]:
                 self._order, self._left = orders[0], orders[0].times
             self._left -= 1
             if self._left:
-                return False
+                return None
+            self._order = None
             write_orders(FOLDER, orders[1:])
-            return True
+            return orders[0].sign
 
     def passes(self, point: Point) -> None:
-        """This is `point`: die here if that is ordered."""
-        if self.ordered(point):
-            self.die(point)
+        """This is `point`: obey what is ordered for it."""
+        sign = self.ordered(point)
+        if sign is not None:
+            self.obey(point, sign)
 
-    def die(self, point: Point) -> None:
-        """Kill this process."""
-        self.tell("died", point)
-        os.kill(os.getpid(), signal.SIGKILL)
-        threading.Event().wait()  # another thread may be the one that ends
+    def obey(self, point: Point, sign: signal.Signals) -> None:
+        """Die here, or stand still until somebody lets this process go on."""
+        self.tell("died" if sign == signal.SIGKILL else "stood", point)
+        os.kill(os.getpid(), sign)
+        if sign == signal.SIGKILL:
+            threading.Event().wait()  # another thread may be the one that ends
 
 
 chaos = Chaos()
 
 
 class TracedDisk(Disk):
-    """The real disk; segments only."""
+    """The real disk; told of segments and of the checkpoint, not of the segments' indexes."""
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
         self._claimed = False
-        self._rolling = False
         self._unsynced_events = False
+        # What the next sync of the folder makes durable, if it is worth a point.
+        self._to_be_named: Point | None = None
 
     def open(self, path: Path, *, create: bool) -> int:
         fd = super().open(path, create=create)
@@ -104,26 +106,41 @@ class TracedDisk(Disk):
             if create:
                 chaos.tell("create", path.name)
                 if self._claimed:
-                    self._rolling = True
+                    self._to_be_named = Point.ROLL_NAMED
                     chaos.passes(Point.ROLL_CREATED)
+        elif path.name == NEW_CHECKPOINT:
+            self._names[fd] = path.name
+            chaos.passes(Point.CHECKPOINT_CREATED)
         return fd
 
     def write(self, fd: int, data: bytes, offset: int) -> None:
-        if fd not in self._names:
+        name = self._names.get(fd)
+        if name is None:
             super().write(fd, data, offset)
-            return
+        elif name == NEW_CHECKPOINT:
+            from persist.checkpoint import decode_checkpoint
+
+            super().write(fd, data, offset)
+            said = decode_checkpoint(data)
+            cursors = [[cursor.host, cursor.seq] for cursor in said.cursors]
+            chaos.tell("checkpoint", said.durable_seq, said.applied_seq, cursors)
+            chaos.passes(Point.CHECKPOINT_WRITTEN)
+        else:
+            self._write_segment(fd, name, data, offset)
+
+    def _write_segment(self, fd: int, name: str, data: bytes, offset: int) -> None:
         chunks = _chunks(data)
         events = sum(chunk.count for chunk in chunks)
-        if events and self._claimed and chaos.ordered(Point.HALF_WRITTEN):
+        if events and self._claimed and (sign := chaos.ordered(Point.HALF_WRITTEN)):
             super().write(fd, data[: len(data) // 2], offset)
-            chaos.die(Point.HALF_WRITTEN)
+            chaos.obey(Point.HALF_WRITTEN, sign)
         super().write(fd, data, offset)
         for chunk in chunks:
             rows = [
                 [row.host, 0 if row.flags & Mark.OURS else row.upstream_seq, row.position]
                 for row in chunk.rows()
             ]
-            chaos.tell("write", self._names[fd], chunk.first_seq, rows)
+            chaos.tell("write", name, chunk.first_seq, rows)
         if chunks[0].kind is ChunkKind.CLAIM:
             chaos.passes(Point.CLAIM_WRITTEN)
             self._claimed = True
@@ -135,24 +152,36 @@ class TracedDisk(Disk):
 
     def sync(self, fd: int) -> None:
         super().sync(fd)
-        if fd in self._names:
-            chaos.tell("sync", self._names[fd])
-            if self._unsynced_events:
-                self._unsynced_events = False
-                chaos.passes(Point.SYNCED)
+        name = self._names.get(fd)
+        if name is None:
+            return
+        chaos.tell("sync", name)
+        if name == NEW_CHECKPOINT:
+            chaos.passes(Point.CHECKPOINT_SYNCED)
+        elif self._unsynced_events:
+            self._unsynced_events = False
+            chaos.passes(Point.SYNCED)
 
     def sync_folder(self, folder: Path) -> None:
         super().sync_folder(folder)
         chaos.tell("folder")
-        if self._rolling:
-            self._rolling = False
-            chaos.passes(Point.ROLL_NAMED)
+        point, self._to_be_named = self._to_be_named, None
+        if point is not None:
+            chaos.passes(point)
 
     def truncate(self, fd: int, length: int) -> None:
         super().truncate(fd, length)
         if fd in self._names:
             chaos.tell("truncate", self._names[fd])
             chaos.passes(Point.TRUNCATED)
+
+    def rename(self, path: Path, target: Path) -> None:
+        if path.name == NEW_CHECKPOINT:
+            chaos.tell("rename", path.name)
+        super().rename(path, target)
+        if path.name == NEW_CHECKPOINT:
+            self._to_be_named = Point.CHECKPOINT_NAMED
+            chaos.passes(Point.CHECKPOINT_RENAMED)
 
     def remove(self, path: Path) -> None:
         if not path.name.endswith(SUFFIX):
@@ -163,9 +192,9 @@ class TracedDisk(Disk):
         chaos.passes(Point.REMOVED)
 
     def close(self, fd: int) -> None:
-        name = self._names.pop(fd, None)
+        name = self._names.pop(fd, "")
         super().close(fd)
-        if name is not None and chaos.serving:
+        if name.endswith(SUFFIX) and chaos.serving:
             chaos.passes(Point.ROLL_CLOSED)
 
 
@@ -181,85 +210,78 @@ def _chunks(data: bytes) -> list[Chunk]:
     return found
 
 
-_DURABLE_SEQ: property = vars(HeadFile)["durable_seq"]
-_OLDEST_SEQ: property = vars(HeadFile)["oldest_seq"]
-_EPOCH: property = vars(HeadFile)["epoch"]
+def replace_method(owner: type | ModuleType, name: str, make: Callable[[Any], Any]) -> None:
+    """Put another method, or property, in the place of one; one that is gone is told at once."""
+    setattr(owner, name, make(vars(owner)[name]))
 
 
-class TracedHead(HeadFile):
-    """The head file, told before each cell moves."""
-
-    @property
-    def durable_seq(self) -> int:
-        return super().durable_seq
-
-    @durable_seq.setter
-    def durable_seq(self, value: int) -> None:
-        rises = value > super().durable_seq
+def traced_durable_seq(cell: property) -> property:
+    def move(head: HeadFile, value: int) -> None:
+        rises = value > head.durable_seq
         if rises:
             chaos.tell("announce", value)
-        _DURABLE_SEQ.__set__(self, value)
+        cell.__set__(head, value)
         if rises and chaos.serving:
             chaos.passes(Point.ANNOUNCED)
 
-    @property
-    def oldest_seq(self) -> int:
-        return super().oldest_seq
+    return cell.setter(move)
 
-    @oldest_seq.setter
-    def oldest_seq(self, value: int) -> None:
-        moves = 0 < super().oldest_seq < value
-        _OLDEST_SEQ.__set__(self, value)
+
+def traced_oldest_seq(cell: property) -> property:
+    def move(head: HeadFile, value: int) -> None:
+        moves = 0 < head.oldest_seq < value
+        cell.__set__(head, value)
         chaos.tell("oldest", value)
         if moves:
             chaos.passes(Point.OLDEST_MOVED)
 
-    @property
-    def epoch(self) -> int:
-        return super().epoch
+    return cell.setter(move)
 
-    @epoch.setter
-    def epoch(self, value: int) -> None:
-        _EPOCH.__set__(self, value)
+
+def traced_epoch(cell: property) -> property:
+    def move(head: HeadFile, value: int) -> None:
+        cell.__set__(head, value)
         chaos.tell("epoch", value)
         chaos.passes(Point.EPOCH_RAISED)
 
+    return cell.setter(move)
 
-class TracedOutlet(Outlet):
-    """To the broadcasters."""
 
-    def publish(self, chunk: Chunk) -> None:
+def traced_publish(publish: Callable[..., None]) -> Callable[..., None]:
+    def traced(outlet: Outlet, chunk: Chunk) -> None:
         if chunk.count:
             chaos.tell("publish", chunk.first_seq, chunk.next_seq)
-        super().publish(chunk)
+        publish(outlet, chunk)
         if chunk.count:
             chaos.passes(Point.PUBLISHED)
 
+    return traced
 
-class TracedInlet(Inlet):
-    """To ingest."""
 
-    def send(self, route: bytes, reply: Reply) -> None:
+def traced_send(send: Callable[..., None]) -> Callable[..., None]:
+    def traced(inlet: Inlet, route: bytes, reply: Reply) -> None:
         if reply.logged or reply.duplicate:
             chaos.tell("reply", reply.durable_seq, reply.logged, reply.duplicate)
-        super().send(route, reply)
+        send(inlet, route, reply)
         if reply.logged:
             chaos.passes(Point.ANSWERED)
 
+    return traced
 
-class TracedStore(Store):
-    """To PostgreSQL."""
 
-    def flush(self, changes: Changes) -> None:
+def traced_flush(flush: Callable[..., None]) -> Callable[..., None]:
+    def traced(store: Store, changes: Changes, *given: Any, **named: Any) -> None:
         cursors = [[cursor.host, cursor.seq] for cursor in changes.cursors]
         chaos.tell("flush", changes.applied_seq, cursors)
-        if cursors:
+        if cursors and chaos.serving:
             chaos.passes(Point.FLUSHING)
-        super().flush(changes)
+        flush(store, changes, *given, **named)
         if not chaos.serving:
             chaos.passes(Point.CAUGHT_UP)
         elif cursors:
             chaos.passes(Point.FLUSHED)
+
+    return traced
 
 
 class ChaosWorker(Worker):
@@ -279,22 +301,16 @@ class ChaosWorker(Worker):
         super().close()
 
 
-def _replace(module: Any, name: str, new: Callable[..., Any]) -> None:
-    """Put another class in a module's place for it; a name that is gone is told at once."""
-    assert hasattr(module, name), f"{module.__name__} has no {name} any more"
-    setattr(module, name, new)
-
-
 if __name__ == "__main__":
-    segment_bytes = os.environ.get("CHAOS_SEGMENT_BYTES")
-    if segment_bytes is not None:
-        _replace(
-            persist.worker, "SegmentLog", partial(SegmentLog, segment_bytes=int(segment_bytes))
-        )
-    _replace(persist.segment_log, "HeadFile", TracedHead)
-    _replace(persist.worker, "Outlet", TracedOutlet)
-    _replace(persist.worker, "Inlet", TracedInlet)
-    _replace(persist.worker, "Store", TracedStore)
-    _replace(persist.store_thread, "Store", TracedStore)
-    _replace(door, "Worker", ChaosWorker)
+    if (segment_bytes := os.environ.get("CHAOS_SEGMENT_BYTES")) is not None:
+        defaults = SegmentLog.__init__.__kwdefaults__
+        assert defaults is not None
+        defaults["segment_bytes"] = int(segment_bytes)
+    replace_method(HeadFile, "durable_seq", traced_durable_seq)
+    replace_method(HeadFile, "oldest_seq", traced_oldest_seq)
+    replace_method(HeadFile, "epoch", traced_epoch)
+    replace_method(Outlet, "publish", traced_publish)
+    replace_method(Inlet, "send", traced_send)
+    replace_method(Store, "flush", traced_flush)
+    replace_method(door, "Worker", lambda _worker: ChaosWorker)
     sys.exit(run_sync("persist", door.main))

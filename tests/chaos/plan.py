@@ -137,7 +137,8 @@ def draw(seed: int, size: Size, processes: Sequence[str]) -> Plan:
     for _ in range(size.kills - len(processes)):
         put(Fault(0, 0.0, Way.KILL, rng.choice(processes)))
     for _ in range(size.stops):
-        put(Fault(0, 0.0, Way.STOP, rng.choice(processes), for_s=rng.uniform(*STOP_S)))
+        who = rng.choice((*processes, SUPERVISORD))
+        put(Fault(0, 0.0, Way.STOP, who, for_s=rng.uniform(*STOP_S)))
     chains = [*CHAINS]
     rng.shuffle(chains)
     for each in range(size.points):

@@ -1,11 +1,12 @@
 """Where in its work can persist be told to die? The named points, and how one is ordered.
 
-Orders stand in a file, one a line: `POINT TIMES`. The persist that runs obeys the first one: it kills
-itself at the TIMES-th passing of that point, after it has struck the line out.
+Orders stand in a file, one a line: `SIGNAL TIMES POINT`. The persist that runs obeys the first one: it
+sends itself that signal at the TIMES-th passing of that point, after it has struck the line out.
 """
 
 from __future__ import annotations
 
+import signal
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -41,13 +42,19 @@ class Point(StrEnum):
     EPOCH_RAISED = "recovery: epoch raised"
     CLAIM_WRITTEN = "recovery: claim written"
     CAUGHT_UP = "recovery: caught up"
+    CHECKPOINT_CREATED = "checkpoint: created"
+    CHECKPOINT_WRITTEN = "checkpoint: written"
+    CHECKPOINT_SYNCED = "checkpoint: synced"
+    CHECKPOINT_RENAMED = "checkpoint: renamed"
+    CHECKPOINT_NAMED = "checkpoint: named"
 
 
 class Order(NamedTuple):
-    """Die at the `times`-th passing of `point`."""
+    """Die at the `times`-th passing of `point`; or, with SIGSTOP, stand still there."""
 
     point: Point
     times: int = 1
+    sign: signal.Signals = signal.SIGKILL
 
 
 def read_orders(folder: Path) -> list[Order]:
@@ -56,12 +63,12 @@ def read_orders(folder: Path) -> list[Order]:
         lines = (folder / ORDERS).read_text().splitlines()
     except FileNotFoundError:
         return []
-    parts = [line.rpartition(" ") for line in lines]
-    return [Order(Point(point), int(times)) for point, _, times in parts]
+    parts = [line.split(" ", 2) for line in lines]
+    return [Order(Point(point), int(times), signal.Signals[sign]) for sign, times, point in parts]
 
 
 def write_orders(folder: Path, orders: list[Order]) -> None:
     """Replace all orders; whoever reads meanwhile sees the old ones or the new ones."""
     new = folder / f"{ORDERS}.new"
-    new.write_text("".join(f"{order.point} {order.times}\n" for order in orders))
+    new.write_text("".join(f"{order.sign.name} {order.times} {order.point}\n" for order in orders))
     new.replace(folder / ORDERS)

@@ -16,6 +16,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -33,8 +34,9 @@ from tests.chaos.order import check, read_trace
 from tests.chaos.plan import SUPERVISORD, Fault, Plan, Record, Way
 from tests.chaos.points import TRACE, read_orders, write_orders
 from tests.chaos.reader import Reader
+from tests.conserved import Conserved
 from tests.persist.running import Broadcaster
-from tests.relay import Relay, alive, children_of
+from tests.relay import ROOT, Relay, alive, children_of
 from tests.simnet import Network, NetworkConfig, compare
 from tests.simnet.config import DEFAULT_MIX
 
@@ -128,11 +130,16 @@ class Storm:
         outcome = Outcome(self.record, self._problems)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(relay)
+            stack.callback(self._keep)
             self._spared = self._plan.eras[0].spared
             stayed = await stack.enter_async_context(Reader("stayed", self._url_of_spared))
             cut = await stack.enter_async_context(Reader("cut", self._url_of_all))
             watching = asyncio.create_task(self._watch())
             stack.push_async_callback(_end, watching)
+            balance = Conserved(relay)
+            balance.__enter__()
+            # What it found is among the problems at the end, and not raised in their place.
+            stack.push_async_callback(asyncio.to_thread, balance.__exit__, None, KeyError(), None)
 
             async def settled() -> None:
                 await stayed.wait_for("what was said", stayed.delivered.everything(network), FLOW_S)
@@ -144,6 +151,7 @@ class Storm:
                 "the load", lambda: len(cut.frames) > RATE and network.caught_up(), FLOW_S
             )
             await self._carry_out(stayed, cut)
+            await self._verify_log("under load")
             network.stop()
             for reader in (stayed, cut):
                 try:
@@ -153,13 +161,20 @@ class Storm:
                 except (AssertionError, TimeoutError) as error:
                     self._problems.append(f"{error}\n{relay.tail(15)}")
             await self._compare(stayed, cut, outcome)
-            watching.cancel()
-            if self._problems and (keep := os.environ.get("CHAOS_KEEP")):
-                shutil.copytree(self._folder, keep, dirs_exist_ok=True)
-                shutil.copy(relay.output, keep)
-                network.truth.dump(Path(keep) / "truth.jsonl")
+            await self._verify_log("at the end")
+            self._problems += balance.errors
+            for name in PROCESSES:
+                if name != "postgres" and len(balance.lives.get(name, ())) < 2:
+                    self._problems.append(f"the balance of {name} was not seen in two lives")
         outcome.seconds = self._now_s()
         return outcome
+
+    def _keep(self) -> None:
+        """Copy what tells of the run to the folder that CHAOS_KEEP names, if it names one."""
+        if folder := os.environ.get("CHAOS_KEEP"):
+            shutil.copytree(self._folder, folder, dirs_exist_ok=True)
+            shutil.copy(self._relay.output, folder)
+            self._network.truth.dump(Path(folder) / "truth.jsonl")
 
     # --- the plan ---
 
@@ -170,16 +185,16 @@ class Storm:
             await until("the one that stays", lambda n=number: len(stayed.connections) > n)  # type: ignore[misc]
             for fault in era.faults:
                 await asyncio.sleep(fault.after_s)
-                if fault.victim == SUPERVISORD:
+                if fault == era.faults[-1]:
                     self._check_stayed(stayed, number)
                 await self._inject(fault)
                 if self._rng.random() < 0.5:
                     cut.cut()
-            self._check_stayed(stayed, number)
         await self._wait_for_proofs()
+        self._check_stayed(stayed, len(self._plan.eras) - 1)
 
     def _check_stayed(self, stayed: Reader, era: int) -> None:
-        if self._spared is not None and len(stayed.connections) != era + 1:
+        if len(stayed.connections) != era + 1:
             self._problems.append(
                 f"era {era}: the consumer of {self._spared}, which nothing happened to, was cut"
             )
@@ -192,7 +207,7 @@ class Storm:
 
     async def _inject(self, fault: Fault) -> None:
         self.record.begin(fault, self._now_s())
-        if fault.victim == SUPERVISORD:
+        if fault.way is Way.KILL and fault.victim == SUPERVISORD:
             await self._kill_supervisord(fault)
         elif fault.way is Way.KILL:
             await self._kill(fault)
@@ -262,7 +277,11 @@ class Storm:
         old.kill()
         old.wait()
         # Nobody helps them: they end because their supervisor did.
-        await until("the children to end", lambda: not any(map(alive, children)))
+        try:
+            await until("the children to end", lambda: not any(map(alive, children)))
+        except AssertionError as error:
+            left = [each for each in children if alive(each)]
+            raise AssertionError(f"{error}: {list(map(_described, left))}") from None
         relay.spawn()
         await asyncio.to_thread(relay.wait_healthy, FLOW_S)
         assert relay.process.pid != old.pid
@@ -281,6 +300,9 @@ class Storm:
                 self._problems.append(str(error))
 
     async def _pid(self, name: str) -> int:
+        if name == SUPERVISORD:
+            assert self._relay.process is not None
+            return self._relay.process.pid
         found = await until(f"{name} to run", lambda: self._relay.run_file(name))
         return int(found["pid"])
 
@@ -297,6 +319,17 @@ class Storm:
             return reader.epoch
 
     # --- who looks on ---
+
+    async def _verify_log(self, when: str) -> None:
+        """What `standpipe log verify` says of the log, and of the database as its view."""
+        asked = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "common.command", "log", "verify",
+            cwd=ROOT, env=self._relay.environ,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        told, _ = await asked.communicate()
+        if asked.returncode:
+            self._problems.append(f"log verify, {when}: {told.decode()}")
 
     async def _url_of_spared(self) -> str | None:
         return None if self._spared is None else self._private_url(self._spared)
@@ -398,6 +431,15 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "X"
+
+
+def _described(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        status = Path(f"/proc/{pid}/status").read_text().split("\n")
+        told = [line for line in status if line.startswith(("State", "PPid", "Sig"))]
+        return f"{pid}: {b' '.join(words).decode()} {told}"
+    return f"{pid}: gone"
 
 
 def _settled_state(pid: int) -> str | None:

@@ -27,7 +27,6 @@ import psycopg
 
 from common.database import connect, ensure_schema
 from common.envelope import NEVER_SEEN, HostCursor, Judged
-from common.log import LogReader
 from common.paths import Paths
 from common.segments import SegmentReader
 from persist.config import Config
@@ -77,7 +76,8 @@ class Feeder:
 
     def turn(self, *, more: bool) -> None:
         """Send what may be sent, take what was answered."""
-        while more and len(self._unanswered) <= IN_FLIGHT - BATCH:
+        # Nothing before the first answer to a greeting, which tells whom it is meant for.
+        while more and self._epoch and len(self._unanswered) <= IN_FLIGHT - BATCH:
             batch = [next(self._events) for _ in range(BATCH)]
             self.sent += len(batch)
             self._unanswered |= {event.position: (event, frame) for event, frame in batch}
@@ -141,7 +141,7 @@ class Story:
             )
         self._ingest = Ingest(self._config)
         self._listener = Broadcaster(self._config)
-        self._reader: LogReader = SegmentReader(self.log_dir)
+        self._reader = SegmentReader(self.log_dir)
         self._feeder = Feeder(self._ingest)
         return self
 
@@ -168,6 +168,40 @@ class Story:
             self._until_dead(order.point)
             assert self.deaths == [*before, order.point]
 
+    def stand_at(self, order: Order) -> int:
+        """Have persist stand still at a point, under load; its process id."""
+        write_orders(self.folder, [order._replace(sign=signal.SIGSTOP)])
+        ends_s = time.monotonic() + WITHIN_S
+        while read_orders(self.folder) or not self._stands():
+            assert time.monotonic() < ends_s, f"persist never came to: {order.point}"
+            self._turn(more=True)
+            assert self._alive(), self._output.read_text()[-4000:]
+        assert self._process is not None
+        return self._process.pid
+
+    def by_hand(self, **environ: str) -> subprocess.Popen[bytes]:
+        """Start another persist on the same folder as somebody does who thinks that none is there:
+        not under the same supervisor. What it does is not in the trace."""
+        command = [sys.executable, "-m", "persist"]
+        between = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+        return subprocess.Popen(
+            [sys.executable, "-c", between, *command], cwd=ROOT, env={**self._environ, **environ},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def go_on(self) -> None:
+        """Let the persist that stands still go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def flow(self, events: int) -> None:
+        """Wait until so many more events are logged."""
+        until = self.numbers.last + events
+        ends_s = time.monotonic() + WITHIN_S
+        while self.numbers.last < until:
+            assert time.monotonic() < ends_s, "nothing flows"
+            self._turn(more=True)
+
     def finish(self) -> None:
         """Let persist live until everything was answered and told, and end it as SIGTERM does."""
         assert not read_orders(self.folder)
@@ -179,6 +213,11 @@ class Story:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         assert self._process.wait(WITHIN_S) == 0
+
+    @property
+    def log_epoch(self) -> int:
+        """Of the newest claim."""
+        return self._reader.epoch
 
     @property
     def deaths(self) -> list[str]:
@@ -281,6 +320,11 @@ class Story:
             for each in chunks:
                 self.numbers.see_chunk(each, "a reader of the log")
             self._read_seq = chunks[-1].next_seq
+
+    def _stands(self) -> bool:
+        assert self._process is not None
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
 
     def _alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
