@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from broadcast.config import DATABASE_CONNECTIONS, DATABASE_WAIT_S, STATEMENT_TIMEOUT_MS
 from broadcast.rejects import Asked
 from broadcast.xrpc import AccountRow, HostRow
+from common.owner import Owner
 from common.reject import COLUMNS, RejectRow
 
 _HOST: Final[LiteralString] = """
@@ -77,6 +78,7 @@ class Store:
 
     async def open(self) -> None:
         """Begin; no connection is needed yet. Call within the loop that will use it."""
+        self._owner = Owner("the pool of connections")
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
@@ -137,6 +139,7 @@ class Store:
 
     async def _rows(self, query: LiteralString, **values: object) -> Sequence[Any]:
         bound: Mapping[str, object] = values
+        self._owner.check()
         try:
             async with self._pool.connection() as connection:
                 return await (await connection.execute(query, bound)).fetchall()

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import zmq
+
+from common.owner import Owner
 
 BATCHES_HIGH_WATER: Final = 256
 """Batches that one ingest process may have queued towards persist, in messages."""
@@ -30,10 +31,6 @@ again at random."""
 
 _MESSAGES_A_TURN: Final = 64
 """Messages taken from a socket before the loop gets its turn again."""
-
-
-class WrongThread(RuntimeError):
-    """A handle was used outside the thread that owns it."""
 
 
 def batch_outlet(context: zmq.Context[zmq.Socket[bytes]], member: int) -> zmq.Socket[bytes]:
@@ -110,7 +107,7 @@ class LoopSocket:
         self._pace_s = pace_s
         self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._owner = threading.get_ident()
+        self._owner = Owner("a ZeroMQ socket")
         self._refused = False
         self._scheduled = False
         self._closed = False
@@ -125,7 +122,7 @@ class LoopSocket:
         Raises:
             WrongThread: the caller does not own the socket.
         """
-        self._check_owner()
+        self._owner.check()
         try:
             self._socket.send_multipart(parts, zmq.NOBLOCK)
         except zmq.Again:
@@ -137,17 +134,13 @@ class LoopSocket:
 
     def close(self) -> None:
         """Let go of the loop and close the socket; twice does no harm."""
-        self._check_owner()
+        self._owner.check()
         if not self._closed:
             self._closed = True
             self._loop.remove_reader(self._fd)
             if self._pause is not None:
                 self._pause.cancel()
             self._socket.close()
-
-    def _check_owner(self) -> None:
-        if threading.get_ident() != self._owner:
-            raise WrongThread("a ZeroMQ socket was used outside the thread that owns it")
 
     def _schedule(self) -> None:
         if not self._scheduled:

@@ -18,12 +18,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import psycopg
 
 from common.verdict import Level
 from ingest.account import Feed
+from ingest.asker import Asker
 from ingest.fetch import FetchError
 from ingest.hosts import HostRow, Table
 from ingest.levels import Watch
@@ -39,6 +41,7 @@ NO_HOSTS_AGAIN_S: Final = 0.5
 """The same while there is none to read: another process may be about to put them in."""
 SAY_AGAIN_S: Final = 10.0
 _log = logging.getLogger("standpipe")
+_T = TypeVar("_T")
 
 
 class Fleet:
@@ -57,7 +60,7 @@ class Fleet:
         """Nothing is read until `run`.
 
         Args:
-            table: of the hosts; closed when `run` ends. watch: of those at `observe`.
+            table: of the hosts; asked by a thread of its own, closed when `run` ends. watch: of those at `observe`.
             readable: the shards whose hosts are to be read, each with the epoch of its lease. Who has
                 SEEDING_SHARD of them seeds.
             seed: put the hosts in the table that were named, or that another relay lists.
@@ -72,6 +75,7 @@ class Fleet:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._retiring: dict[int, Subscription] = {}
         """Read no longer, and not finished."""
+        self._asker: Asker | None = None
         self._soon = asyncio.Event()
         self._stopped = False
         self.subscriptions: dict[int, Subscription] = {}
@@ -80,6 +84,7 @@ class Fleet:
         """Follow the table until cancelled; the hosts are read as tasks of `group`."""
         seeded = False
         said_s = 0.0
+        self._asker = Asker("hosts", self._table.close)
         try:
             while True:
                 try:
@@ -89,7 +94,7 @@ class Fleet:
                         await self._seed()
                         seeded = True
                     await self._note_levels()
-                    rows = await asyncio.to_thread(self._table.wanted)
+                    rows = await self.ask(self._table.wanted)
                     await self._follow(group, rows, shards)
                 except (psycopg.Error, FetchError) as error:
                     if time.monotonic() - said_s > SAY_AGAIN_S:
@@ -104,7 +109,12 @@ class Fleet:
                     ):
                         await self._soon.wait()
         finally:
-            self._table.close()
+            self._asker.end()
+
+    async def ask(self, question: Callable[[], _T]) -> _T:
+        """What the table gives or raises, asked by the one thread that has its connection; see `run`."""
+        assert self._asker is not None
+        return await self._asker.ask(question)
 
     def look_again(self) -> None:
         """Another shard may be read: look at once."""
@@ -143,7 +153,7 @@ class Fleet:
         """Write down what was seen of hosts at `observe`; some may move up for it."""
         seen = self._watch.take()
         try:
-            moved = await asyncio.to_thread(self._table.note, seen) if seen else []
+            moved = await self.ask(partial(self._table.note, seen)) if seen else []
         except psycopg.Error:
             self._watch.give_back(seen)
             raise

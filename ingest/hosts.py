@@ -13,15 +13,16 @@ Source: S-HST-03, S-HST-07, S-HST-10.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import orjson
 import psycopg
 
+from common.owner import Owner
 from common.sharding import SHARD_COUNT, shard_of
 from common.verdict import Level
 from ingest.fetch import Fetcher, FetchError
@@ -29,6 +30,7 @@ from ingest.levels import Seen
 from ingest.target import BadTarget, Target, parse_target
 
 _log = logging.getLogger("standpipe")
+_T = TypeVar("_T")
 LIST_PAGE: Final = 1000
 """Hosts a page of listHosts has at most. Source: com.atproto.sync.listHosts."""
 MAX_PAGES: Final = 100
@@ -60,8 +62,15 @@ class MovedUp(NamedTuple):
     checked: int
 
 
+class Ask(Protocol):
+    """Has a question asked by the one thread that may."""
+
+    async def __call__(self, question: Callable[[], _T], /) -> _T:
+        """What it gives or raises."""
+
+
 class Table(Protocol):
-    """What this module asks of the table `host`. Called from one thread at a time."""
+    """What this module asks of the table `host`. Called from one thread."""
 
     def wanted(self) -> list[HostRow]:
         """All hosts that an operator wants to be read. Raises: psycopg.Error: not now."""
@@ -101,6 +110,7 @@ class HostTable:
         self._trusted_domains = trusted_domains
         self._observe_clean_s = observe_clean_s
         self._connection: psycopg.Connection[Any] | None = None
+        self._owner: Owner
 
     def wanted(self) -> list[HostRow]:
         """All hosts that an operator wants to be read.
@@ -164,6 +174,7 @@ class HostTable:
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
+            self._owner.check()
             self._connection.close()
             self._connection = None
 
@@ -172,9 +183,11 @@ class HostTable:
     ) -> list[tuple[Any, ...]]:
         try:
             if self._connection is None:
+                self._owner = Owner("the connection for hosts")
                 self._connection = psycopg.connect(
                     self._url(), autocommit=True, connect_timeout=5, application_name="ingest"
                 )
+            self._owner.check()
             return self._connection.execute(sql.encode(), values).fetchall()
         except psycopg.Error:
             self.close()
@@ -266,8 +279,11 @@ async def seed(
     relay_url: str,
     allow_insecure: bool,
     account_limit: int,
+    ask: Ask,
 ) -> None:
     """Put in the hosts of the settings; or, with none there and none known, another relay's.
+
+    Args: ask: the table, in the thread that has its connection.
 
     Raises:
         psycopg.Error, FetchError: not now; nothing is half done that a second call would not do.
@@ -275,12 +291,12 @@ async def seed(
     if named:
         targets = parse_targets(named, allow_insecure=allow_insecure)
         # A host that is named is read from its first event on.
-        added = await asyncio.to_thread(table.add, targets, 0, account_limit)
+        added = await ask(partial(table.add, targets, 0, account_limit))
         _log.info("hosts of the settings", extra={"fields": {"named": len(named), "new": added}})
         return
-    is_empty: bool = await asyncio.to_thread(table.is_empty)
+    is_empty = await ask(table.is_empty)
     if relay_url and is_empty:
         names = await list_hosts(fetcher, relay_url)
         targets = parse_targets(names, allow_insecure=allow_insecure)
-        added = await asyncio.to_thread(table.add, targets, None, account_limit)
+        added = await ask(partial(table.add, targets, None, account_limit))
         _log.info("hosts of another relay", extra={"fields": {"relay": relay_url, "new": added}})

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple, Protocol
 import psycopg
 
 from common.database import Connection, connect
+from common.owner import Owner
 from common.sharding import SHARD_COUNT
 from ingest.share import LEASE_S, Me, Row
 
@@ -83,6 +84,7 @@ class LeaseTable:
         self._name = name
         self._lease_s = lease_s
         self._connection: Connection | None = None
+        self._owner: Owner
 
     def look(self, me: Me) -> Look:
         """Say that we live, renew our leases, and tell all rows.
@@ -134,6 +136,7 @@ class LeaseTable:
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
+            self._owner.check()
             self._connection.close()
             self._connection = None
 
@@ -149,8 +152,10 @@ class LeaseTable:
     def _transaction(self) -> Iterator[Connection]:
         try:
             if self._connection is None:
+                self._owner = Owner("the connection for leases")
                 self._connection = connect(self._url(), self._name)
                 self._connection.execute(_TIMEOUT)
+            self._owner.check()
             with self._connection.transaction():
                 yield self._connection
         except psycopg.Error:

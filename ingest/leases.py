@@ -17,10 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from queue import SimpleQueue
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import psycopg
 
@@ -28,6 +26,7 @@ from common.database import RETRY_S, Waiting
 from common.envelope import ShardClaim
 from common.steady import steady_s
 from ingest import metrics
+from ingest.asker import Asker
 from ingest.lease_table import Look, Table, Wanted
 from ingest.share import LOOK_S, Contact, Me, Plan, plan
 
@@ -68,7 +67,7 @@ class Leases:
         self._look_s = look_s
         self._contact = Contact()
         self._waiting = Waiting("the database, for the leases")
-        self._asker: _Asker | None = None
+        self._asker: Asker | None = None
         self._above: dict[int, int] = {}
         """The highest epoch that persist has told of, by shard."""
         self._claimed: set[int] = set()
@@ -111,7 +110,7 @@ class Leases:
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Follow the table until cancelled; shards are given up in tasks of `group`."""
-        self._asker = _Asker(f"ingest-{self._me.member} leases", self._table.close)
+        self._asker = Asker(f"ingest-{self._me.member} leases", self._table.close)
         try:
             while not self._leaving:
                 try:
@@ -229,52 +228,3 @@ class Leases:
     async def _ask(self, question: Callable[[], _T]) -> _T:
         assert self._asker is not None
         return await self._asker.ask(question)
-
-
-class _Asker:
-    """A thread that asks one question after the other. Nobody waits for its end: it may hang."""
-
-    def __init__(self, name: str, close: Callable[[], None]) -> None:
-        """Args: close: called by the thread at its end."""
-        self._loop = asyncio.get_running_loop()
-        self._close = close
-        self._questions: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None]
-        self._questions = SimpleQueue()
-        threading.Thread(target=self._run, name=name, daemon=True).start()
-
-    async def ask(self, question: Callable[[], _T]) -> _T:
-        """What the question gives or raises, in its turn."""
-        answer: asyncio.Future[_T] = self._loop.create_future()
-        self._questions.put((question, answer))
-        return await answer
-
-    def end(self) -> None:
-        """Ask no more, and let go of the table once it has answered."""
-        self._questions.put(None)
-
-    def _run(self) -> None:
-        try:
-            while (asked := self._questions.get()) is not None:
-                question, answer = asked
-                try:
-                    found = question()
-                except BaseException as error:  # noqa: BLE001 - told to who asked
-                    self._tell(answer, None, error)
-                else:
-                    self._tell(answer, found, None)
-        finally:
-            self._close()
-
-    def _tell(self, answer: asyncio.Future[Any], found: Any, error: BaseException | None) -> None:
-        # A loop that has ended hears nothing any more.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(_settle, answer, found, error)
-
-
-def _settle(answer: asyncio.Future[Any], found: Any, error: BaseException | None) -> None:
-    if answer.done():
-        return
-    if error is None:
-        answer.set_result(found)
-    else:
-        answer.set_exception(error)

@@ -15,12 +15,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import psycopg
 
 from common.database import Connection, Waiting, connect
+from common.owner import Owner
 from common.reject import Reject
+from ingest.asker import Asker
 from ingest.rejects import Ledger
 
 HOST_ROWS: Final = 200
@@ -40,7 +43,7 @@ _log = logging.getLogger("standpipe")
 
 
 class Table(Protocol):
-    """Where dropped messages are kept. Called from one thread at a time."""
+    """Where dropped messages are kept. Called from one thread."""
 
     def write(self, rejects: Sequence[Reject]) -> None:
         """Put in some, oldest first, and hold the bounds. Raises: psycopg.Error: not now."""
@@ -60,6 +63,7 @@ class RejectTable:
         self._url = database_url
         self._name = name
         self._connection: Connection | None = None
+        self._owner: Owner
 
     def write(self, rejects: Sequence[Reject]) -> None:
         """Put in some, oldest first, and hold the bounds.
@@ -81,6 +85,7 @@ class RejectTable:
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
+            self._owner.check()
             self._connection.close()
             self._connection = None
 
@@ -88,7 +93,9 @@ class RejectTable:
     def _connected(self) -> Iterator[Connection]:
         try:
             if self._connection is None:
+                self._owner = Owner("the connection for dropped messages")
                 self._connection = connect(self._url(), self._name)
+            self._owner.check()
             yield self._connection
         except psycopg.Error:
             self.close()
@@ -110,6 +117,8 @@ class Keeper:
 
     async def run(self) -> None:
         """Write until `end`."""
+        asker = Asker("rejects", self._table.close)
+        self._ask = asker.ask  # by the one thread that has the connection
         try:
             while not self._ending.is_set():
                 pause_s = self._every_s if await self._write() else AWAY_S
@@ -120,7 +129,7 @@ class Keeper:
                 pass
         finally:
             self._ended.set()
-            self._table.close()
+            asker.end()
 
     async def end(self) -> None:
         """Write the last ones, if the database answers soon."""
@@ -135,7 +144,7 @@ class Keeper:
         taken = self._ledger.take()
         try:
             if taken:
-                await asyncio.to_thread(self._table.write, taken)
+                await self._ask(partial(self._table.write, taken))
         except psycopg.DataError as error:
             # A row that it will never take must not stand in the way of all others.
             self._ledger.counts.lost += len(taken)
@@ -149,7 +158,7 @@ class Keeper:
             self._ledger.counts.kept += len(taken)
         try:
             if now_s - self._old_at_s > OLD_EVERY_S:
-                await asyncio.to_thread(self._table.forget_old)
+                await self._ask(self._table.forget_old)
                 self._old_at_s = now_s
         except psycopg.Error as error:
             self._waiting.still(error)

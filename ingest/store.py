@@ -25,6 +25,7 @@ from typing import Any, Final
 import psycopg
 
 from common.database import RETRY_S, Connection, Waiting, connect
+from common.owner import Owner
 from ingest import metrics
 from ingest.documents import Document, Row, Unwritten, columns_of, document_of
 
@@ -79,6 +80,7 @@ class Store:
         self._stopping = False
         # The thread's own.
         self._connection: Connection | None = None
+        self._owner: Owner
         self._waiting = Waiting("the database, for documents kept")
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -170,6 +172,7 @@ class Store:
     # --- the thread's side ---
 
     def _run(self) -> None:
+        self._owner = Owner("the connection for documents")
         try:
             while True:
                 with self._work:
@@ -249,26 +252,31 @@ class Store:
         self._call(self._back)
 
     def _find(self, dids: list[str]) -> dict[str, Document]:
-        assert self._connection is not None
         found = {}
-        for row in self._connection.execute(_FIND, (dids,), binary=True):
+        for row in self._own().execute(_FIND, (dids,), binary=True):
             document = document_of(Row(*row))
             if document is not None:
                 found[document.did] = document
         return found
 
     def _keep(self, rows: list[Row]) -> None:
-        assert self._connection is not None
-        with self._connection.transaction():
+        connection = self._own()
+        with connection.transaction():
             gone = [row for row in rows if row.outcome == "not_found"]
             there = [row for row in rows if row.outcome != "not_found"]
             if there:
-                self._connection.execute(_KEEP, columns_of(there))
+                connection.execute(_KEEP, columns_of(there))
             if gone:
-                self._connection.execute(_REPLACE, columns_of(gone))
+                connection.execute(_REPLACE, columns_of(gone))
+
+    def _own(self) -> Connection:
+        self._owner.check()
+        assert self._connection is not None
+        return self._connection
 
     def _drop(self) -> None:
         if self._connection is not None:
+            self._owner.check()
             self._connection.close()
             self._connection = None
 

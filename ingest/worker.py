@@ -131,6 +131,7 @@ class Worker:
             claimed=self.fleet.look_again,
             lost=self._shards_lost,
             retire=self._retire,
+            look_s=self._limits.look_s,
         )
 
     @property
@@ -349,6 +350,7 @@ class Worker:
             relay_url=self._relay_url,
             allow_insecure=self._allow_insecure,
             account_limit=self._account_limit,
+            ask=self.fleet.ask,
         )
 
     def _begin(self, row: HostRow, epoch: int) -> Subscription:

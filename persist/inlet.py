@@ -10,13 +10,13 @@ It has one owner: the thread that made it.
 from __future__ import annotations
 
 import errno
-import threading
 from typing import Final
 
 import zmq
 
 from common.envelope import Batch, Reply, decode_batch, encode_reply
-from common.transport import WrongThread, batch_inlet
+from common.owner import Owner
+from common.transport import batch_inlet
 
 CLOSING_MS: Final = 200
 """How long a reply that was sent may take to leave when the socket is closed, in ms."""
@@ -34,7 +34,7 @@ class Inlet:
         self.socket = batch_inlet(context)
         self.socket.bind(endpoint)
         self.lost_replies = 0
-        self._owner = threading.get_ident()
+        self._owner = Owner("the inlet")
         self._unsent: dict[bytes, Reply] = {}
 
     def receive(self) -> tuple[bytes, Batch] | None:
@@ -43,8 +43,7 @@ class Inlet:
         Raises:
             common.envelope.UnknownVersion: the sender is of another release.
         """
-        if threading.get_ident() != self._owner:
-            raise WrongThread("the inlet was used outside the thread that owns it")
+        self._owner.check()
         # Asking costs a fifth of the exception that tells that there is none.
         if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             return None
@@ -53,8 +52,7 @@ class Inlet:
 
     def send(self, route: bytes, reply: Reply) -> None:
         """Send a reply; with those that already wait for room on its route, if there are any."""
-        if threading.get_ident() != self._owner:
-            raise WrongThread("the inlet was used outside the thread that owns it")
+        self._owner.check()
         earlier = self._unsent.get(route)
         if earlier is not None:
             _join(earlier, reply)

@@ -8,12 +8,11 @@ It has one owner: the thread that made it.
 
 from __future__ import annotations
 
-import threading
-
 import zmq
 
 from common.chunk import Chunk
-from common.transport import WrongThread, chunk_outlet
+from common.owner import Owner
+from common.transport import chunk_outlet
 
 
 class Outlet:
@@ -27,12 +26,11 @@ class Outlet:
         """
         self._socket = chunk_outlet(context)
         self._socket.bind(endpoint)
-        self._owner = threading.get_ident()
+        self._owner = Owner("the outlet")
 
     def publish(self, chunk: Chunk) -> None:
         """Send a chunk that is durable to whoever listens."""
-        if threading.get_ident() != self._owner:
-            raise WrongThread("the outlet was used outside the thread that owns it")
+        self._owner.check()
         self._socket.send(chunk.raw, zmq.NOBLOCK)
 
     def close(self) -> None:

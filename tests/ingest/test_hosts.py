@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -220,6 +220,10 @@ def test_named_hosts_are_read_from_their_beginning_and_no_list_is_asked(loop_run
 async def _seed(
     table: MemoryTable, fetcher: Fetcher, named: tuple[str, ...], relay_url: str
 ) -> None:
+    async def ask(question: Callable[[], Any]) -> Any:
+        return question()
+
     await seed(
-        table, fetcher, named=named, relay_url=relay_url, allow_insecure=False, account_limit=100
-    )
+        table, fetcher, named=named, relay_url=relay_url, allow_insecure=False, account_limit=100,
+        ask=ask,
+    )  # fmt: skip

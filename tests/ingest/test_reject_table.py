@@ -170,7 +170,7 @@ def test_what_gathers_while_the_database_is_away_is_written_once_it_is_there(
         note(ledger, 4)
         await keeper.end()
         assert [reject.did for reject in table.written][-1] == did(4)
-        assert table.closed
+        await until(lambda: table.closed)
         assert (ledger.counts.kept, ledger.counts.lost) == (4, 0)
         await running
 
@@ -210,7 +210,7 @@ def test_the_end_waits_for_a_database_that_hangs_no_longer_than_it_may(
         assert not running.done()
         table.hold.set()
         await running
-        assert table.closed
+        await until(lambda: table.closed)
 
     loop_run(story())
 

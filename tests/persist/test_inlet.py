@@ -15,7 +15,8 @@ import zmq
 from common import transport
 from common.chunk import ChunkKind, encode_chunk
 from common.envelope import NEVER_SEEN, Batch, Reply, decode_reply, encode_batch
-from common.transport import WrongThread, batch_outlet
+from common.owner import WrongThread
+from common.transport import batch_outlet
 from persist.inlet import Inlet
 from persist.outlet import Outlet
 from tests.fix_net import eventually
