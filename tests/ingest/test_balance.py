@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from common.conservation import Balance, Reading
+from common.conservation import Reading
 from common.telemetry import Telemetry
 from ingest.account import Feed
 from ingest.pipeline import Pipeline
@@ -20,6 +20,7 @@ from tests.common.commits import frame
 from tests.conserved import Numbers, balance_errors, fallen, scrape
 from tests.fix_loop import LoopRun
 from tests.ingest import test_pipeline
+from tests.ingest.balance import balance_of
 from tests.ingest.fix_host import RawHost, Visit
 from tests.ingest.fix_persist import FakePersist
 from tests.ingest.fix_worker import ingest, until
@@ -34,18 +35,6 @@ _CALLS: Final = frozenset((
     "duplicate", "back", "release",
 ))  # fmt: skip
 """Whatever moves an event."""
-
-
-def balance_of(pipeline: Pipeline) -> Balance:
-    """Of a pipeline without sockets; the structures are looked through, and have to agree."""
-    accounts = pipeline._accounts._by_did.values()
-    waiting = sum(len(queue.events) for each in accounts for queue in each.queues.values())
-    recalled = sum(not pending.feed.released for each in accounts for pending in each.recalled)
-    assert pipeline.held == waiting + recalled
-    balance = pipeline.counts.balance(
-        inbox=0, held=waiting + recalled, in_flight=pipeline.in_flight
-    )
-    return balance._replace(reading=None)
 
 
 class Looked:

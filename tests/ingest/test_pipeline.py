@@ -25,6 +25,7 @@ from ingest.questions import Need
 from ingest.rates import Rate
 from ingest.signature import K256Key
 from tests.common.commits import NODE, RECORD, TIME, car, cid, commit_block, encode, frame, link
+from tests.ingest.balance import balance_of
 
 KEY = PrivateKey(b"\x07" * 32)
 PDS = Source(1, "pds.example.com")
@@ -667,9 +668,9 @@ def test_random_stories_keep_order_and_lose_nothing() -> None:
             for host in (PDS.host, NEW_PDS.host):
                 came = [j.upstream_seq for j in logged if (j.did, j.host) == (did_of(who), host)]
                 assert came == sorted(set(came))
-        counts = story.pipeline.counts
-        fates = sum(counts.forwarded.values()) + sum(counts.dropped.values())
-        assert sum(counts.received.values()) == fates == sum(seqs)
+        balance = balance_of(story.pipeline)
+        assert balance.unaccounted == balance.held == balance.in_flight == 0
+        assert sum(balance.received.values()) == sum(seqs)
         assert [feed.upstream.finished_seq for feed in feeds] == seqs
         assert story.pipeline.unfinished_bytes == 0
         assert story.pipeline.in_flight_bytes == 0

@@ -51,6 +51,7 @@ from persist.duplicates import Duplicates
 from persist.recall import Recalls
 from persist.sequencer import Sequencer
 from persist.tally import Tallies
+from tests.ingest.balance import balance_of
 
 OLD: Final = Source(1, "old.example.com")
 NEW: Final = Source(2, "new.example.com")
@@ -334,11 +335,7 @@ class World:
 
     def _check_conservation(self) -> None:
         for process in self.processes:
-            pipeline = process.pipeline
-            counts = pipeline.counts
-            came = sum(counts.received.values()) + sum(counts.originated.values())
-            went = sum(counts.forwarded.values()) + sum(counts.dropped.values())
-            assert came == went + pipeline.held + pipeline.in_flight
+            assert balance_of(process.pipeline).unaccounted == 0
 
     def look(self) -> tuple[Any, ...]:
         """All that can matter for what happens later, or has been checked by then."""

@@ -26,6 +26,7 @@ from persist.duplicates import Duplicates
 from persist.recall import Recalls
 from persist.sequencer import Sequencer
 from persist.tally import Tallies
+from tests.ingest.balance import balance_of
 from tests.simnet.events import Event
 from tests.spec.scene import PDS, Scene
 
@@ -196,10 +197,7 @@ class Line:
         self._check_conservation()
 
     def _check_conservation(self) -> None:
-        pipeline, counts = self.pipeline, self.pipeline.counts
-        came = counts.received.total() + counts.originated.total()
-        ended = counts.forwarded.total() + counts.dropped.total()
-        assert came == ended + pipeline.held + pipeline.in_flight
+        assert balance_of(self.pipeline).unaccounted == 0
 
     def _on_drop(self, _feed: Feed, drop: Drop, _event: ReadEvent | None, _raw: bytes) -> None:
         self.drops.append(drop)
