@@ -11,6 +11,7 @@ from typing import Final
 
 from common.envelope import Kind
 from ingest.rates import Rate
+from ingest.share import LOOK_S
 
 USER_AGENT: Final = "standpipe (atproto-relay)"
 """Source: the reference relay's convention for finding loops (S-HTP-11)."""
@@ -75,6 +76,7 @@ class Limits:
     batch_s, batch_events, batch_bytes: a batch to persist closes at whichever comes first.
     in_flight_bytes: sent to persist and unanswered; beyond it, nothing is judged.
     silent_s: so long without a reply, and persist is told to be away.
+    look_s: how often the table of leases is looked at.
     """
 
     connect_s: float = 15.0
@@ -100,6 +102,7 @@ class Limits:
     in_flight_bytes: int = 32_000_000
     silent_s: float = 10.0
     beat_s: float = 1.0
+    look_s: float = LOOK_S
     refresh_s: float = 2.0
     """One DID is looked up at most so often, in seconds; what needs the answer waits so long."""
     refresh_rate: Rate = REFRESH_RATE

@@ -37,7 +37,7 @@ class FakePersist:
     log: what was accepted, in order. states: the newest of each DID. silent: batches are read and
     forgotten, as if the process had died with them. refuses: every batch is refused.
     clock_suspect: as the last batch said. epochs: the highest of each shard that was heard of; what
-    comes under a lower one is refused. claims: all that were heard, in order.
+    comes under a lower one is refused. claims: all that were heard. unclaimed: events of others.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,8 @@ class FakePersist:
         self.batches = 0
         self.clock_suspect = False
         self.epochs: dict[int, int] = {}
-        self.claims: list[ShardClaim] = []
+        self.claims: set[ShardClaim] = set()
+        self.unclaimed = 0
         self.silent = False
         self.refuses = False
         self.hold_answers = False
@@ -122,7 +123,7 @@ class FakePersist:
         self.clock_suspect = batch.clock_suspect
         reply = Reply(self.log_epoch, len(self.log), refused=self.refuses)
         if not self.refuses:
-            self.claims += batch.claims
+            self.claims.update(batch.claims)
             reply.claimed = [c for c in batch.claims if self._holds(c.shard, c.epoch, reply)]
             for judged, frame in zip(batch.events, batch.frames, strict=True):
                 self._judge(judged, frame, reply)
@@ -146,6 +147,7 @@ class FakePersist:
     def _judge(self, judged: Judged, frame: bytes, reply: Reply) -> None:
         if not self._holds(judged.shard, judged.epoch, reply):
             return
+        self.unclaimed += (judged.shard, judged.epoch) not in self.claims
         origin: tuple[object, ...] = (judged.host, judged.generation, judged.upstream_seq)
         if judged.marks & Mark.OURS:
             origin = ("ours", judged.host, judged.epoch, judged.position)
@@ -168,4 +170,8 @@ class FakePersist:
 
     def _reply(self, peer: bytes, reply: Reply) -> None:
         if self._socket is not None:
-            self._socket.send([peer, *encode_reply(reply)])
+            try:
+                self._socket.send([peer, *encode_reply(reply)])
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:  # it was killed
+                    raise

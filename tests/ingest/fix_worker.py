@@ -30,7 +30,7 @@ from tests.ingest.fix_persist import FakePersist
 
 LIMITS = Limits(
     retry_first_s=0.05, retry_longest_s=0.4, retry_refused_s=0.3, beat_s=0.05, refresh_s=0.02,
-    connect_s=2.0, handshake_s=1.0,
+    connect_s=2.0, handshake_s=1.0, look_s=0.05,
 )  # fmt: skip
 """As in production, but impatient."""
 RESOLVER_LIMITS = ResolverLimits(request_s=1.0, retry_first_s=0.05, retry_longest_s=0.2)
@@ -184,6 +184,9 @@ async def ingest(
     named: tuple[str, ...] = (),
     documents_url: str | None = None,
     leases: MemoryLeases | None = None,
+    table: MemoryTable | None = None,
+    member: int = 0,
+    processes: int = 1,
     **changed: Any,
 ) -> AsyncIterator[CountingWorker]:
     """A running worker that reads `hosts` from `cursor`; drained at the end.
@@ -191,13 +194,14 @@ async def ingest(
     Args:
         changed: other limits than usual. named: hosts that it finds in its settings.
         documents_url: of the database that keeps documents; None: nothing is kept.
-        leases: table of the shards; None: one that nobody else uses.
+        leases: table of the shards; None: one that nobody else uses. table: of the hosts, the same.
+        member, processes: its number; with more than one it does not come to read all hosts at once.
     """
-    table = MemoryTable()
+    table = table or MemoryTable()
     table.add([parse_target(host, allow_insecure=True) for host in hosts], cursor, 100)
     worker = CountingWorker(
-        member=0,
-        processes=1,
+        member=member,
+        processes=processes,
         endpoint=persist.endpoint,
         table=table,
         leases=leases or MemoryLeases(),
@@ -213,7 +217,8 @@ async def ingest(
     stopping = asyncio.Event()
     running = asyncio.create_task(worker.run(stopping))
     try:
-        await until(lambda: running.done() or len(worker.subscriptions) == len(table.rows))
+        if processes == 1:
+            await until(lambda: running.done() or len(worker.subscriptions) == len(table.rows))
         yield worker
     finally:
         stopping.set()

@@ -129,8 +129,7 @@ def test_random_stories_with_hosts_let_go_leak_nothing() -> None:
                 )
                 story.take(message, feed=feeds[host])
             elif what == 4:
-                source = random.choice(["pds.example.com", "new.example.com"])
-                story.resolve(did, source)
+                story.resolve(did, random.choice(["pds.example.com", "new.example.com"]))
             elif what == 5 and answered < len(story.sent):
                 judged, _raw = story.sent[answered]
                 answered += 1

@@ -1,0 +1,406 @@
+"""Ingest processes and their leases: who is read when, what is let go, and that nothing is lost by it.
+
+The tables are in memory, under the contract of test_lease_table.py; persist is played, with its fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from common.envelope import ShardClaim
+from ingest import share
+from ingest.hosts import HostRow
+from ingest.lease_table import Look
+from ingest.share import Me
+from ingest.target import parse_target
+from tests.fix_loop import LoopRun
+from tests.ingest.fix_persist import FakePersist
+from tests.ingest.fix_worker import (
+    LIMITS,
+    RESOLVER_LIMITS,
+    CountingWorker,
+    Lease,
+    MemoryLeases,
+    MemoryRejects,
+    MemoryTable,
+    ingest,
+    until,
+)
+from tests.pipeline.house import SpreadNetwork
+from tests.simnet.config import NetworkConfig
+from tests.simnet.network import Network
+from tests.simnet.truth import compare
+
+SMALL = NetworkConfig(hosts=2, accounts=6, records=20, genesis_share=0)
+LEASE_S = 0.6
+FAR_S = 1e12
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(share, "PATIENT_S", 0.9)
+
+
+class SavedTable(MemoryTable):
+    """The table of hosts with the cursors that persist has been told. read: how often it was read."""
+
+    def __init__(self, persist: FakePersist, hosts: list[str]) -> None:
+        super().__init__()
+        self._persist = persist
+        self.read = 0
+        self.add([parse_target(host, allow_insecure=True) for host in hosts], 0, 100)
+
+    def wanted(self) -> list[HostRow]:
+        self.read += 1
+        cursors = self._persist.cursors
+        return [
+            row._replace(cursor=cursors[row.id].seq) if row.id in cursors else row
+            for row in self.rows
+        ]
+
+
+class Process:
+    """One worker of several that share their tables; it can be killed."""
+
+    def __init__(
+        self,
+        persist: FakePersist,
+        table: MemoryTable,
+        leases: MemoryLeases,
+        plc_url: str,
+        member: int,
+    ) -> None:
+        self.worker = CountingWorker(
+            member=member,
+            processes=2,
+            endpoint=persist.endpoint,
+            table=table,
+            leases=leases,
+            rejects=MemoryRejects(),
+            plc_url=plc_url,
+            allow_insecure=True,
+            limits=LIMITS,
+            resolver_limits=RESOLVER_LIMITS,
+        )
+        self.stopping = asyncio.Event()
+        self.running = asyncio.create_task(self.worker.run(self.stopping))
+
+    async def kill(self) -> None:
+        """End it with nothing said to anybody."""
+        self.running.cancel()
+        await asyncio.gather(self.running, return_exceptions=True)
+
+    async def drain(self) -> None:
+        self.stopping.set()
+        await self.running
+
+    def idle(self) -> bool:
+        return self.worker.pipeline.held == self.worker.pipeline.in_flight == 0
+
+
+@asynccontextmanager
+async def two(
+    network: Network, persist: FakePersist, leases: MemoryLeases
+) -> AsyncIterator[list[Process]]:
+    """Two processes that read a host each; what is left of them is drained at the end."""
+    table = SavedTable(persist, urls(network))
+    found = [Process(persist, table, leases, network.plc_url, member) for member in (0, 1)]
+    try:
+        await until(lambda: [len(each.worker.subscriptions) for each in found] == [1, 1])
+        yield found
+    finally:
+        for process in found:
+            if not process.running.done():
+                await process.drain()
+
+
+def urls(network: Network) -> list[str]:
+    return [host.url for host in network.hosts]
+
+
+def commit_everywhere(network: Network) -> None:
+    for account in network.accounts:
+        network.commit(account)
+
+
+def shard_of_host(worker: CountingWorker, host: int) -> int:
+    return worker.subscriptions[host].feed.shard
+
+
+# --- claims ---
+
+
+def test_no_host_is_read_before_persist_has_heard_the_claim(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
+            persist.silent = True
+            commit_everywhere(network)
+            leases = MemoryLeases()
+            table = SavedTable(persist, urls(network))
+            async with ingest(
+                persist, [], network.plc_url, leases=leases, table=table, processes=2
+            ) as worker:
+                await until(lambda: len(worker.leases.held) == 32)
+                read = table.read
+                await until(lambda: table.read > read + 1)
+                assert [host.accepted for host in network.hosts] == [0, 0]
+                persist.silent = False
+                await persist.restart()
+                await until(lambda: set(worker.subscriptions) == {1})
+                assert persist.claims == {ShardClaim(*i) for i in worker.leases.held.items()}
+
+    loop_run(story())
+
+
+def test_events_and_cursors_carry_the_epoch_of_the_lease_and_claims_go_before_what_is_sent_again(
+    loop_run: LoopRun,
+) -> None:
+    async def story() -> None:
+        async with Network(SMALL) as network, FakePersist() as persist:
+            async with ingest(persist, urls(network), network.plc_url) as worker:
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 6 and len(persist.cursors) == 2)
+                held = worker.leases.held
+                assert all(j.epoch == held[j.shard] for j, _ in persist.log)
+                assert all(c.epoch == held[c.shard] for c in persist.cursors.values())
+                # Another persist, that knows of nobody: the claims are what it hears first.
+                persist.silent = True
+                commit_everywhere(network)
+                await until(lambda: worker.pipeline.in_flight == 6)
+                persist.silent = False
+                persist.claims.clear()
+                persist.epochs.clear()
+                await persist.restart()
+                await until(lambda: len(persist.log) == 12)
+                assert persist.claims == {ShardClaim(*lease) for lease in held.items()}
+                assert persist.unclaimed == 0
+                assert [judged.epoch for judged, _ in persist.log[6:]] == [
+                    held[judged.shard] for judged, _ in persist.log[6:]
+                ]
+                assert worker.conserved()
+            assert compare(network.truth, persist.frames()).ok
+
+    loop_run(story())
+
+
+# --- outlived ---
+
+
+def test_who_is_outlived_lets_go_at_once_and_counts_what_it_lets_go(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        async with Network(SMALL) as network, FakePersist() as persist:
+            leases = MemoryLeases()
+            async with ingest(persist, urls(network), network.plc_url, leases=leases) as worker:
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 6 and worker.conserved())
+                shard = shard_of_host(worker, 1)
+                later = worker.leases.held[shard] + 1000
+                leases.shards[shard] = Lease(1, 7, later, FAR_S)
+                persist.epochs[shard] = later
+                cursor = persist.cursors.get(1)
+                commit_everywhere(network)
+                await until(lambda: 1 not in worker.subscriptions and len(persist.log) == 9)
+                assert shard not in worker.leases.held
+                await until(lambda: network.hosts[0].connections == 0)
+                await until(lambda: worker.pipeline.in_flight == worker.pipeline.held == 0)
+                counts = worker.pipeline.counts
+                assert counts.released.total() + counts.forwarded.total() == 12 - counts.unread
+                assert counts.released["commit"] >= 1
+                assert counts.dropped.total() == 0
+                assert worker.pipeline.unfinished_bytes == 0
+                assert worker.conserved()
+                assert persist.cursors.get(1) == cursor
+                # The other host is read as before.
+                network.commit(network.accounts[1])
+                await until(lambda: len(persist.log) == 10)
+                assert {judged.host for judged, _ in persist.log[6:]} == {2}
+
+    loop_run(story())
+
+
+def test_a_lease_that_the_table_says_is_anothers_is_let_go(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        async with Network(SMALL) as network, FakePersist() as persist:
+            leases = MemoryLeases()
+            async with ingest(persist, urls(network), network.plc_url, leases=leases) as worker:
+                shard = shard_of_host(worker, 2)
+                leases.shards[shard] = Lease(1, 7, worker.leases.held[shard] + 1, FAR_S)
+                await until(lambda: 2 not in worker.subscriptions)
+                assert 1 in worker.subscriptions
+                # It could not be had back by asking: the other one lives.
+                members = leases.members
+                await until(lambda: members[0][1] > time.time() - LEASE_S)
+                assert leases.shards[shard].owner == 1
+
+    loop_run(story())
+
+
+def test_a_lease_that_is_ours_by_the_table_and_outlived_by_persist_is_taken_with_a_higher_epoch(
+    loop_run: LoopRun,
+) -> None:
+    """The database was restored from a backup: persist knows more than it."""
+
+    async def story() -> None:
+        async with Network(SMALL) as network, FakePersist() as persist:
+            table = SavedTable(persist, urls(network))
+            async with ingest(persist, [], network.plc_url, table=table) as worker:
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 6)
+                shard = shard_of_host(worker, 1)
+                known = worker.leases.held[shard] + 10**9
+                persist.epochs[shard] = known
+                commit_everywhere(network)
+                await until(lambda: worker.leases.held.get(shard, 0) > known)
+                await until(lambda: len(persist.log) == 12 and worker.conserved())
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 18)
+                assert worker.subscriptions[1].feed.epoch == worker.leases.held[shard]
+            assert compare(network.truth, persist.frames()).ok
+
+    loop_run(story())
+
+
+# --- several processes ---
+
+
+def test_a_killed_process_is_followed_by_the_other_and_nothing_is_lost_or_doubled(
+    loop_run: LoopRun,
+) -> None:
+    async def story() -> None:
+        async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
+            leases = MemoryLeases(LEASE_S)
+            async with two(network, persist, leases) as (killed, other):
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 6)
+                persist.hold_answers = True
+                commit_everywhere(network)
+                await until(lambda: killed.worker.pipeline.in_flight == 3)
+                await killed.kill()
+                persist.answer()
+                commit_everywhere(network)
+                await until(lambda: len(other.worker.subscriptions) == 2)
+                await until(lambda: len(persist.log) == 18 and other.idle())
+                assert other.worker.conserved()
+                assert len(other.worker.leases.held) == 64
+            assert compare(network.truth, persist.frames()).ok
+
+    loop_run(story())
+
+
+def test_an_owner_that_was_frozen_adds_nothing_and_gets_its_share_back(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
+            leases = MemoryLeases(LEASE_S)
+            async with two(network, persist, leases) as (frozen, other):
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 6)
+                # Its look does not come back; all the rest of it goes on, which is worse.
+                look, blocked = leases.look, threading.Event()
+
+                def slow(me: Me) -> Look:
+                    if me.member == 0:
+                        blocked.wait(20)
+                    return look(me)
+
+                leases.look = slow  # type: ignore[method-assign]
+                await until(lambda: len(other.worker.leases.held) == 64)
+                await until(lambda: len(other.worker.subscriptions) == 2)
+                commit_everywhere(network)
+                # It has sent what it read of the host that is not its own any more, and is told.
+                await until(lambda: frozen.worker.subscriptions == {})
+                await until(lambda: len(persist.log) == 12)
+                assert frozen.worker.pipeline.counts.released.total() == 3
+                assert frozen.worker.conserved()
+                blocked.set()
+                await until(lambda: len(frozen.worker.leases.held) == 32)
+                await until(lambda: len(frozen.worker.subscriptions) == 1)
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 18 and other.idle() and frozen.idle())
+                # What was given up for balance was finished before.
+                assert other.worker.pipeline.counts.released.total() == 0
+                assert all(each.worker.conserved() for each in (frozen, other))
+            assert compare(network.truth, persist.frames()).ok
+
+    loop_run(story())
+
+
+def test_a_drained_process_leaves_its_leases_and_its_cursors(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
+            leases = MemoryLeases(LEASE_S)
+            async with two(network, persist, leases) as (drained, other):
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 6 and other.idle() and drained.idle())
+                await drained.drain()
+                assert {lease.owner for lease in leases.shards.values()} == {None, 1}
+                assert set(leases.members) == {1}
+                await until(lambda: len(other.worker.subscriptions) == 2)
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 12)
+                assert persist.duplicates == 0, "its cursor was told, so nothing was read twice"
+            assert compare(network.truth, persist.frames()).ok
+
+    loop_run(story())
+
+
+# --- the database away ---
+
+
+def test_while_the_database_does_not_answer_events_flow_and_the_loop_is_free(
+    loop_run: LoopRun,
+) -> None:
+    async def story() -> None:
+        async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
+            leases = MemoryLeases(LEASE_S)
+            async with two(network, persist, leases) as both:
+                held = [dict(process.worker.leases.held) for process in both]
+                leases.away = True
+                ends_s = time.monotonic() + 2 * LEASE_S
+                said = 0
+                while time.monotonic() < ends_s:
+                    commit_everywhere(network)
+                    said += 6
+                    await until(lambda said=said: len(persist.log) == said)  # type: ignore[misc]
+                leases.away = False
+                seen = dict(leases.members)
+                await until(lambda: all(leases.members[m] > seen[m] for m in (0, 1)))
+                assert [process.worker.leases.held for process in both] == held
+                assert {lease.owner for lease in leases.shards.values()} == {0, 1}
+                # Hanging, not refusing: a process ends all the same.
+                blocked = threading.Event()
+                leases.look = lambda _me: blocked.wait(30) or None  # type: ignore[method-assign, assignment, return-value]
+                commit_everywhere(network)
+                said += 6
+                await until(lambda: len(persist.log) == said)
+                began_s = time.monotonic()
+                for process in both:
+                    await process.drain()
+                assert time.monotonic() - began_s < 15
+                blocked.set()
+            assert compare(network.truth, persist.frames()).ok
+
+    loop_run(story())
+
+
+def test_only_the_owner_of_the_first_shard_puts_hosts_in(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        async with FakePersist() as persist:
+            leases = MemoryLeases()
+            leases.shards[0] = Lease(1, 7, 5, FAR_S)
+            table = MemoryTable()
+            async with ingest(
+                persist, [], "http://localhost:1", leases=leases, table=table, processes=2,
+                named=("http://localhost:1",),
+            ) as worker:  # fmt: skip
+                await until(lambda: len(worker.leases.readable) == 31)
+                assert table.rows == []
+                leases.shards[0] = Lease(None, None, 5, 0.0)
+                await until(lambda: len(table.rows) == 1)
+
+    loop_run(story())
