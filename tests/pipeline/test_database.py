@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -107,15 +107,24 @@ class House:
 
 @asynccontextmanager
 async def beside(
-    network: Network, database_url: str, *, started: Callable[[Relay], Any] | None = None
+    network: Network,
+    database_url: str,
+    *,
+    prepared: Callable[[Relay], None] = lambda _relay: None,
+    started: Callable[[Relay], Awaitable[None]] | None = None,
+    **environ: str,
 ) -> AsyncIterator[House]:
-    """A relay that reads the network. started: awaited before it is expected to deliver."""
+    """A relay that reads the network.
+
+    Args: prepared: called before it is started. started: awaited before it is expected to deliver.
+    """
     relay = Relay(
         plc_url=network.plc_url,
         hosts=[host.url for host in network.hosts],
-        environ={"DATABASE_URL": database_url},
+        environ={"DATABASE_URL": database_url, **environ},
     )
     try:
+        prepared(relay)
         relay.spawn()
         if started is not None:
             await started(relay)
