@@ -288,6 +288,7 @@ class ChaosWorker(Worker):
     """The worker, with the steps above."""
 
     def __init__(self, config: Config, stopping: threading.Event, **given: Any) -> None:
+        config = replace(config, checkpoint_s=0.5)
         if (log_bytes := os.environ.get("CHAOS_LOG_BYTES")) is not None:
             config = replace(config, replay_bytes=int(log_bytes), retain_every_s=0.1)
         super().__init__(config, stopping, **{"disk": TracedDisk(), **given})

@@ -28,7 +28,7 @@ PAUSE_S: Final = 1.5
 """Between two faults that do not come at once, in seconds, on average; drawn exponentially."""
 PAUSE_MAX_S: Final = 5.0
 STOP_S: Final = (0.5, 3.0)
-"""How long a process stands still, in seconds, when nothing is to expire meanwhile."""
+"""How long a process that is stopped stands still, in seconds; no lease expires so soon."""
 
 CHAINS: Final[tuple[tuple[Order, ...], ...]] = (
     (Order(Point.HALF_WRITTEN, 5), Order(Point.TRUNCATED)),
@@ -44,10 +44,12 @@ CHAINS: Final[tuple[tuple[Order, ...], ...]] = (
 
 
 class Way(StrEnum):
-    """KILL: SIGKILL. STOP: SIGSTOP, and SIGCONT later. POINT: persist kills itself where it is told."""
+    """KILL: SIGKILL. STOP: SIGSTOP, and SIGCONT later. OUTLIVE: SIGSTOP for an ingest process, and
+    SIGCONT when others have its leases. POINT: persist kills itself where it is told."""
 
     KILL = "kill"
     STOP = "stop"
+    OUTLIVE = "outlive"
     POINT = "point"
 
 
@@ -64,14 +66,13 @@ class Fault(NamedTuple):
     @property
     def deaths(self) -> int:
         """How many processes die by it; supervisord's children are not counted."""
-        return {Way.KILL: 1, Way.STOP: 0, Way.POINT: len(self.orders)}[self.way]
+        return {Way.KILL: 1, Way.POINT: len(self.orders)}.get(self.way, 0)
 
     def __str__(self) -> str:
         what = {
-            Way.KILL: "",
             Way.STOP: f" for {self.for_s:.1f} s",
             Way.POINT: ": " + ", then ".join(f"{o.point} ({o.times})" for o in self.orders),
-        }[self.way]
+        }.get(self.way, "")
         return f"fault {self.number}: {self.way} {self.victim}{what}"
 
 
@@ -102,14 +103,13 @@ class Plan(NamedTuple):
 
 class Size(NamedTuple):
     """eras: at least as many as there are broadcasters. kills: beside those of supervisord.
-    stops, points: so many. long_stop_s: how long an ingest process stands still once in each era,
-    so that its leases go; 0: never."""
+    stops, outlived, points: so many."""
 
     eras: int
     kills: int
     stops: int
+    outlived: int
     points: int
-    long_stop_s: float = 0.0
 
 
 def draw(seed: int, size: Size, processes: Sequence[str]) -> Plan:
@@ -144,11 +144,9 @@ def draw(seed: int, size: Size, processes: Sequence[str]) -> Plan:
     for each in range(size.points):
         chain = chains[each % len(chains)]
         put(Fault(0, 0.0, Way.POINT, "persist", orders=chain))
-    if size.long_stop_s:
-        ingest = [name for name in processes if name.startswith("ingest")]
-        for era in range(size.eras):
-            who = rng.choice(ingest)
-            put(Fault(0, 0.0, Way.STOP, who, for_s=size.long_stop_s), era=era)
+    ingest = [name for name in processes if name.startswith("ingest")]
+    for each in range(size.outlived):
+        put(Fault(0, 0.0, Way.OUTLIVE, ingest[each % len(ingest)]))
     eras = []
     number = 0
     for i, faults in enumerate(bare):

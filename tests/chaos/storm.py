@@ -26,6 +26,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
+import psycopg
+
 from common.paths import Paths
 from common.segments import SegmentReader
 from persist.config import Config
@@ -213,6 +215,8 @@ class Storm:
             await self._kill(fault)
         elif fault.way is Way.STOP:
             await self._stop(fault)
+        elif fault.way is Way.OUTLIVE:
+            await self._outlive(fault)
         else:
             await self._die_at_points(fault)
 
@@ -234,14 +238,8 @@ class Storm:
 
     async def _stop(self, fault: Fault) -> None:
         """Have a process stand still; the plan goes on meanwhile, and may kill it."""
-        while True:
-            pid = await self._pid(fault.victim)
-            pids = [pid, *children_of(pid)] if fault.victim == "postgres" else [pid]
-            _signal(pids, signal.SIGSTOP)
-            # Or it was dying already.
-            state = await until(f"{fault.victim} to stand", partial(_settled_state, pid))
-            if state == "T":
-                break
+        pids = await self._freeze(fault.victim)
+        pid = pids[0]
 
         async def go_on() -> None:
             began_s = time.monotonic()
@@ -255,6 +253,41 @@ class Storm:
 
         task = asyncio.create_task(go_on())
         self._stops.add(task)
+
+    async def _outlive(self, fault: Fault) -> None:
+        """Have an ingest process stand still until others read its hosts, and wake it up then."""
+        member = int(fault.victim.partition("-")[2])
+        await until(f"leases of {fault.victim}", lambda: self._leases(member))
+        (pid,) = await self._freeze(fault.victim)
+        had = self._leases(member)
+        await until(
+            f"others to take what {fault.victim} had", lambda: not self._leases(member) & had
+        )
+        stood = _state(pid) == "T"
+        _signal([pid], signal.SIGCONT)
+        if had and stood:
+            self._proved(fault, pid, f"stood still until all its {len(had)} leases were others'")
+
+    async def _freeze(self, name: str) -> list[int]:
+        """Stop a process, PostgreSQL with all its own; their ids, its own first."""
+        while True:
+            pid = await self._pid(name)
+            pids = [pid, *children_of(pid)] if name == "postgres" else [pid]
+            _signal(pids, signal.SIGSTOP)
+            if await until(f"{name} to stand", partial(_settled_state, pid)) == "T":
+                return pids
+            # It was dying already.
+
+    def _leases(self, member: int) -> set[tuple[int, int]]:
+        """(shard, epoch) of the leases that an ingest process has by the table; none while that is
+        away."""
+        url = Paths(self._relay.data).embedded_database_url
+        try:
+            with closing(psycopg.connect(url, connect_timeout=2)) as connection:
+                query = "SELECT number, epoch FROM shard WHERE owner = %s"
+                return set(connection.execute(query, (member,)).fetchall())
+        except psycopg.Error:
+            return set()
 
     async def _die_at_points(self, fault: Fault) -> None:
         await until("earlier orders to be obeyed", lambda: not read_orders(self._folder))

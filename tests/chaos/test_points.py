@@ -59,3 +59,22 @@ def test_kill_9_while_a_segment_is_rolled_or_removed_leaves_no_hole(
         assert rules.broken == []
         assert rules.counted["remove"] >= 2
         story.assert_whole(retained=False)
+
+
+def test_kill_9_while_the_checkpoint_is_written_leaves_the_one_before_or_the_new_one(
+    postgres_url: str, data_dir: Path
+) -> None:
+    with Story(data_dir, postgres_url) as story:
+        # The first one of each life comes before any event.
+        story.die_at(
+            Order(Point.CHECKPOINT_CREATED, 2),
+            Order(Point.CHECKPOINT_WRITTEN, 2),
+            Order(Point.CHECKPOINT_SYNCED, 2),
+            Order(Point.CHECKPOINT_RENAMED, 2),
+            Order(Point.CHECKPOINT_NAMED, 2),
+        )
+        story.finish()
+        rules = story.rules()
+        assert rules.broken == []
+        assert rules.counted["checkpoint"] > rules.counted["rename"] >= 2
+        story.assert_whole()

@@ -11,8 +11,8 @@ import pytest
 from tests.chaos.plan import Size, draw
 from tests.chaos.storm import PROCESSES, Outcome, storm
 
-SHORT = Size(eras=2, kills=8, stops=2, points=2)
-LONG = Size(eras=9, kills=80, stops=24, points=16)
+SHORT = Size(eras=2, kills=8, stops=2, outlived=1, points=2)
+LONG = Size(eras=9, kills=75, stops=24, outlived=6, points=16)
 
 
 def seed() -> int:
