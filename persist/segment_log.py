@@ -191,6 +191,8 @@ class SegmentLog:
             OSError: the disk refuses.
         """
         self.lock()
+        # Until it is done, and whatever ends it: nothing can be appended.
+        self._failed = True
         head = self._open_head()
         announced = max(head.durable_seq, reached_seq)
         if self._recover(announced, head.durable_crc):
@@ -222,6 +224,7 @@ class SegmentLog:
             )
         )
         head.oldest_seq = self.oldest_seq
+        self._failed = False
         # This flush makes the repaired tail durable too; nothing of it was announced before.
         self.wait(first_seq - 1)
         if is_restored:
@@ -269,7 +272,7 @@ class SegmentLog:
             Fenced: another writer has claimed the log.
             OSError: the flush failed; the process must end.
         """
-        if self._unsynced:
+        if self._unsynced and self._fd is not None:
             self._sync()
         # An outlived writer may have flushed, but announces nothing.
         head = self._check_fence()
@@ -320,7 +323,7 @@ class SegmentLog:
     def close(self) -> None:
         """Flush what was appended and let go of the log; twice does no harm."""
         try:
-            if self._unsynced and not self._failed:
+            if self._unsynced and not self._failed and self._fd is not None:
                 self.wait(self._chain.next_seq - 1)
         finally:
             self._release()
@@ -494,9 +497,12 @@ class SegmentLog:
     def _remove_orphans(self) -> None:
         """Indexes whose segments are gone, as a power cut may leave them."""
         known = {segment.base for segment in self._sealed}
-        for base in list_indexes(self._dir):
-            if base not in known:
-                self._disk.remove(index_path(self._dir, base))
+        try:
+            for base in list_indexes(self._dir):
+                if base not in known:
+                    self._disk.remove(index_path(self._dir, base))
+        except OSError as error:
+            log.warning("an index without a segment stays: %s", error)
 
     # --- segments ---
 
