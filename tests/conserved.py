@@ -1,8 +1,9 @@
 """Is every event of a whole relay accounted for, at every moment, whatever is killed meanwhile?
 
     async with conserved(relay) as watch:
+        await watch.hears({"persist"})       # so that what follows is looked at from its beginning
         ...                                  # load, kills, SIGSTOP, restarts
-    assert watch.answers["persist"] > 10     # if the story is to prove that it looked
+    watch.answers["persist"], watch.lives["persist"]   # how often it was seen, and which processes
 
 or, without a loop, `with Conserved(relay) as watch:`. A thread scrapes every process that has a run file,
 round after round, and holds each answer to what docs/conservation.md promises:
@@ -43,6 +44,7 @@ Numbers: TypeAlias = dict[str, dict[str, float]]
 PAUSE_S: Final = 0.05
 """Between two rounds over all processes, in seconds: a scrape takes time from the one that answers."""
 TIMEOUT_S: Final = 2.0
+HEAR_S: Final = 30.0
 _QUERY: Final = urlencode([("name[]", name) for name in NAMES])
 
 
@@ -126,6 +128,16 @@ class Conserved:
         self._thread.join()
         if error is None:
             assert not self.errors, "\n".join(self.errors[:20])
+
+    async def hears(self, names: set[str]) -> None:
+        """Wait until each of these has answered.
+
+        Raises:
+            TimeoutError: one does not.
+        """
+        async with asyncio.timeout(HEAR_S):
+            while not names <= set(self.answers):
+                await asyncio.sleep(PAUSE_S)
 
     def _watch(self) -> None:
         while not self._done.wait(PAUSE_S):

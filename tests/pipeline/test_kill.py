@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.conserved import conserved
 from tests.relay import Relay
 from tests.simnet import Consumer, Network, NetworkConfig, Report, compare
 from tests.simnet.delivered import Delivered
@@ -89,10 +90,14 @@ def test_kill_9_of_each_process_in_turn_loses_and_doubles_nothing(
     loop_run: Any, request: pytest.FixtureRequest
 ) -> None:
     async def story(relay: Relay, network: Network, _consumer: Consumer, _live: Delivered) -> None:
-        for name in PROCESSES:
-            old = await asyncio.to_thread(relay.kill, name)
-            await asyncio.to_thread(relay.wait_replaced, name, old)
-            await flows(network)
+        # Every process is asked for its numbers all the time, and each answer has to add up.
+        async with conserved(relay) as watch:
+            await watch.hears({*PROCESSES} - {"postgres"})
+            for name in PROCESSES:
+                old = await asyncio.to_thread(relay.kill, name)
+                await asyncio.to_thread(relay.wait_replaced, name, old)
+                await flows(network)
+        assert all(len(pids) == 2 for pids in watch.lives.values()), watch.lives
 
     loop = request.node.callspec.params["loop_run"]
     assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), 240.0))
