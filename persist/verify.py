@@ -144,6 +144,8 @@ class Verifier:
                     report.tell("damage", found.text())
                 if fold is not None:
                     fold.lose(found.from_seq, found.until_seq or 1 << 62)
+                # What hosts said there is not known: no cursor can be held against it.
+                self._newest.clear()
                 next_seq = found.until_seq
                 continue
             chunk = found.chunk
@@ -153,6 +155,7 @@ class Verifier:
                           flush=True)  # fmt: skip
                 if fold is not None:
                     fold.lose(next_seq, chunk.first_seq)
+                self._newest.clear()
             if fold is not None and fold.first_seq is None:
                 fold.first_seq = chunk.first_seq
                 fold.whole = chunk.first_seq == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from common.chunk import SEQ_MAX
-from common.command import embedded, hosts, log, rejects, run, status
+from common.command import embedded, hosts, log, rejects, run, status, stop
 from common.verdict import Level
 
 if TYPE_CHECKING:
@@ -50,6 +50,12 @@ the balance of them all: what came over the hosts' sockets, and where it is (doc
 
 exit code: 0 all are up, and no event is unaccounted for · 1 something is not, or no relay runs there
            2 wrong settings
+"""
+
+_STOP = """\
+Stops the relay in STANDPIPE_DATA_DIR: it drains, and this command waits until nothing of it runs.
+
+exit code: 0 it has ended · 1 none runs there, or it does not end · 2 wrong settings
 """
 
 _HOSTS = """\
@@ -145,6 +151,9 @@ def main(words: Sequence[str] | None = None) -> int:
         "status", help="show what each process does", description=_STATUS, formatter_class=plain
     )
     shown.add_argument("--json", action="store_true", help="print one JSON object instead")
+    commands.add_parser(
+        "stop", help="drain it, and wait for its end", description=_STOP, formatter_class=plain
+    )
     listed = commands.add_parser(
         "hosts", help="list the hosts and their levels", description=_HOSTS, formatter_class=plain
     )
@@ -186,6 +195,8 @@ def main(words: Sequence[str] | None = None) -> int:
             return run.run()
         case "status":
             return status.status(as_json=chosen.json)
+        case "stop":
+            return stop.stop()
         case "hosts":
             return hosts.hosts(as_json=chosen.json)
         case "level":

@@ -83,7 +83,7 @@ def _processes(paths: Paths, owner: int | None) -> tuple[list[dict[str, Any]], s
     problem = f"no supervisord answers at {paths.supervisor_socket}"
     for path in (paths.supervisor_socket, PROJECT / ".venv" / "supervisor.sock"):
         try:
-            pid, states = _ask_supervisor(path)
+            pid, states = ask_supervisor(path)
         except (OSError, xmlrpc.client.Error):
             continue
         if path == paths.supervisor_socket or pid == owner:
@@ -91,7 +91,7 @@ def _processes(paths: Paths, owner: int | None) -> tuple[list[dict[str, Any]], s
     return [], problem
 
 
-def _ask_supervisor(path: Path) -> tuple[int, list[dict[str, Any]]]:
+def ask_supervisor(path: Path) -> tuple[int, list[dict[str, Any]]]:
     """supervisord's own pid, and its process list.
 
     Raises:

@@ -140,14 +140,14 @@ def test_the_release_before_refuses_our_data_by_name_and_changes_nothing(
     kept = fingerprint(fleet.data_dir, url)
     assert any(name.endswith(".seg") for name in kept)
     assert kept["table relay"]
-    theirs = fleet.start("persist", project=before)
+    theirs = fleet.start_in(before, "persist")
     assert (
         f"the database has schema version {database.SCHEMA_VERSION}, this release needs "
         f"{previous.SCHEMA_VERSION}: start the release that made it"
     ) in refusal(theirs)
     # Without it, the others of that release do nothing, and say what they wait for.
     for stage in ("ingest", "broadcast"):
-        member = fleet.start(stage, project=before)
+        member = fleet.start_in(before, stage)
         member.wait_says("waiting for persist")
         member.signal(signal.SIGTERM)
         assert member.end() == 0
@@ -159,10 +159,9 @@ def test_an_ingest_process_of_the_release_before_is_named_by_our_persist(
 ) -> None:
     """persist alone is brought up to this release, beneath an ingest process that goes on."""
     with_database(fleet)
-    environ = {"STANDPIPE_INGEST_PROCESSES": "1"}
-    theirs = fleet.start("persist", project=before)
+    theirs = fleet.start_in(before, "persist")
     theirs.wait_says("ready")
-    ingest = fleet.start("ingest", project=before, **environ)
+    ingest = fleet.start_in(before, "ingest")
     ingest.wait_says("ready")
     theirs.signal(signal.SIGTERM)
     assert theirs.end() == 0
@@ -177,5 +176,5 @@ def test_an_ingest_process_of_the_release_before_is_named_by_our_persist(
     assert ingest.process.poll() is None
     ingest.signal(signal.SIGTERM)
     assert ingest.end() == 0
-    successor = fleet.start("ingest", **environ)
+    successor = fleet.start("ingest")
     successor.wait_says("ready")

@@ -88,8 +88,12 @@ class Fleet:
         }
         self.started: list[Started] = []
 
-    def start(self, *words: str, project: Path = ROOT, **more: str) -> Started:
-        """`python -m <words>`, with `more` in its environment. project: the folder of its code."""
+    def start(self, *words: str, **more: str) -> Started:
+        """`python -m <words>`, with `more` in its environment."""
+        return self.start_in(ROOT, *words, **more)
+
+    def start_in(self, project: Path, *words: str, **more: str) -> Started:
+        """The same of the code in another folder."""
         command = [sys.executable, "-m", *words]
         process = Started(command, {**self.environ, **more}, self.folder, project)
         self.started.append(process)
