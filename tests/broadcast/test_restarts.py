@@ -102,13 +102,16 @@ def test_consumers_of_a_member_that_ends_come_back_at_once_to_its_sibling(
                     async with first.stream("?cursor=3") as again:
                         assert await seqs(again, 2) == [3, 4]
 
+                await until(lambda: member.worker.service.draining)
+                # Whoever comes meanwhile is not told to come again either: he gets to the sibling.
+                newcomers = await asyncio.gather(*[first.stream("?cursor=3") for _ in range(20)])
                 staying = [asyncio.create_task(stay(stream)) for stream in streams]
                 await member.running
                 member.running = asyncio.create_task(asyncio.sleep(0))
-                await until(lambda: first.fanout.streams == len(streams))
+                await until(lambda: first.fanout.streams == len(streams) + 20)
                 first.emit(1)
                 await asyncio.gather(*staying)
-                for stream in streams:
+                for stream in (*streams, *newcomers):
                     await stream.close()
 
     loop_run(story())

@@ -12,7 +12,14 @@ from prometheus_client import REGISTRY
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from broadcast.chain import Broken
-from common.chunk import CLOCK_SUSPECT, DATABASE_AWAY, EVENTS_HELD, ChunkKind, encode_chunk
+from common.chunk import (
+    CLOCK_SUSPECT,
+    DATABASE_AWAY,
+    DISK_LOW,
+    EVENTS_HELD,
+    ChunkKind,
+    encode_chunk,
+)
 from tests.broadcast.fakes import FakeLog, member_of, seq_of, seqs, told_of, until, with_limits
 from tests.fix_loop import LoopRun
 
@@ -325,6 +332,22 @@ def test_without_the_database_it_is_degraded_and_red_once_events_wait_for_it(
     loop_run(story())
 
 
+def test_a_disk_that_is_low_is_told_in_health_and_stops_nothing(
+    loop_run: LoopRun, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        log = FakeLog()
+        async with member_of(log, tmp_path) as member, member.stream() as stream:
+            log.flags = DISK_LOW
+            await member.hears()
+            status, body = await fetch(member.port, "/_health")
+            assert (status, body["status"], body["reason"]) == (200, "degraded", "disk")
+            member.emit(1)
+            assert await seqs(stream, 1) == [1]
+
+    loop_run(story())
+
+
 def test_the_database_is_asked_on_a_clock_of_its_own(
     loop_run: LoopRun, tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,13 +361,15 @@ def test_the_database_is_asked_on_a_clock_of_its_own(
                 before_s = pulse.database_s
                 await until(lambda: pulse.database_s != before_s)  # noqa: B023 - awaited here
             assert (await fetch(member.port, "/_health"))[1]["status"] == "ok"
-        monkeypatch.setattr("broadcast.health.DATABASE_SILENCE_S", 0.2)
+        monkeypatch.setattr("broadcast.health.DATABASE_SILENCE_S", 0.3)
+        monkeypatch.setattr("broadcast.store.DATABASE_WAIT_S", 0.05)
         async with member_of(FakeLog(), tmp_path) as member, member.stream() as stream:
             pulse = member.worker.pulse
             began_s = pulse.database_s
             assert began_s is not None
             loop = asyncio.get_running_loop()
-            await until(lambda: loop.time() - began_s > 0.2)
+            # It was asked a few times by then, and that alone is no answer.
+            await until(lambda: loop.time() - began_s > 0.8)
             status, body = await fetch(member.port, "/_health")
             assert (status, body["status"], body["reason"]) == (200, "degraded", "database")
             member.emit(1)
