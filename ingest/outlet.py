@@ -188,6 +188,10 @@ class Outlet:
 
     def _lost(self) -> None:
         """There is no room, or nobody: begin anew with a greeting."""
+        if self._greeted:
+            # Also for supervisord: it starts a child that has died when its poll of a second ends, or
+            # at once when another one has said something.
+            _log.warning("persist takes nothing: it is away, or far behind")
         self._greeted = self._greeting_sent = False
         self._queue.clear()
         self._answered.set()
