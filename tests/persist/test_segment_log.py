@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from common.log import Damaged, Fenced, LogReader, LogWriter
+from common.chunk import decode_chunk
+from common.log import Damaged, Fenced, LogReader, LogWriter, Outdated
 from common.segment_files import (
     HEAD_NAME,
     LOCK_NAME,
@@ -29,6 +33,7 @@ from persist.disk import Disk
 from persist.segment_log import SKIPPED_AFTER_LOSS, SegmentLog
 from tests.log_contract import TIME_US, LogContract, event, events, pack, read_all, write
 from tests.persist.disks import FullDisk, RecordingDisk
+from tests.power.disk import QuickDisk
 
 
 def small(place: Path, disk: Disk | None = None, *, strict: bool = False) -> SegmentLog:
@@ -514,3 +519,221 @@ def test_a_segment_is_rolled_by_chunks_too_but_never_while_it_has_no_event(
     log.close()
     assert list_segments(tmp_path) == [1, 2, 6]
     assert everything(tmp_path) == numbered(*range(1, 10))
+
+
+def test_an_idle_log_does_not_grow_for_ever_and_goes_on(tmp_path: Path) -> None:
+    log = SegmentLog(tmp_path, segment_chunks=10, now=lambda: TIME_US / 1e6)
+    log.claim("first")
+    write(log, 3)
+    sizes = set()
+    for second in range(200):
+        beat = write(log, 0, time_us=TIME_US + second)
+        # It is made all the same: silence means trouble.
+        assert (beat.count, beat.first_seq, beat.time_us) == (0, 4, TIME_US + second)
+        assert log.durable_seq == 3
+        sizes.add(log.size_bytes)
+    assert list_segments(tmp_path) == [1, 4]
+    assert len(sizes) < 25
+    kept = last_segment(tmp_path).stat().st_size
+    log.close()
+    with closing(SegmentLog(tmp_path, segment_chunks=10)) as log:
+        assert log.claim("again") == 4
+        write(log, 2)
+        for _ in range(3):
+            write(log, 1)
+    assert last_segment(tmp_path).stat().st_size < kept
+    assert everything(tmp_path) == numbered(*range(1, 9))
+
+
+# --- time ---
+
+
+def test_no_chunk_seems_older_than_the_one_before_whatever_the_clock_does(tmp_path: Path) -> None:
+    now_s = TIME_US / 1e6
+    with closing(SegmentLog(tmp_path, segment_bytes=4096, now=lambda: now_s)) as log:
+        log.claim("first")
+        assert log.last_time_us == TIME_US
+        write(log, 1, time_us=TIME_US + 5_000_000)
+        assert log.last_time_us == TIME_US + 5_000_000
+    # The clock has been set back; what is asked of the log by time stays in order.
+    now_s -= 3600
+    with closing(SegmentLog(tmp_path, segment_bytes=4096, now=lambda: now_s)) as log:
+        log.claim("again")
+        assert log.last_time_us == TIME_US + 5_000_000
+        write(log, 60, time_us=log.last_time_us)
+        log._roll()
+        crash(log)
+    # The last segment has no chunk yet: the one before it tells.
+    with closing(SegmentLog(tmp_path, segment_bytes=4096, now=lambda: now_s)) as log:
+        log.claim("once more")
+        assert log.last_time_us == TIME_US + 5_000_000
+    times = []
+    for base in list_segments(tmp_path):
+        data, at = segment_path(tmp_path, base).read_bytes(), 0
+        while at < len(data):
+            chunk = decode_chunk(data, at)
+            times.append(chunk.time_us)
+            at += len(chunk.raw)
+    assert times == sorted(times)
+
+
+# --- readers that race with retention ---
+
+
+class Steps:
+    """Does something before the n-th time that a reader turns to the disk."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = -1
+        self.then: Callable[[], object] = lambda: None
+        for module, name in (("os", "open"), ("os", "pread"), ("os", "listdir")):
+            monkeypatch.setattr(f"{module}.{name}", self._before(getattr(os, name)))
+
+    def _before(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **names: Any) -> Any:
+            self.left -= 1
+            if self.left == -1:
+                self.then()
+            return call(*args, **names)
+
+        return called
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["a new reader", "one that has read before"])
+@pytest.mark.parametrize("seq", [1, 60, 170, 230])
+def test_retention_between_any_two_steps_of_a_reader_is_never_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seq: int, warm: bool
+) -> None:
+    whole = tmp_path / "whole"
+    filled(whole, (40,) * 6).close()
+    steps = Steps(monkeypatch)
+    outcomes = set()
+    for number in range(1000):
+        place = tmp_path / str(number)
+        shutil.copytree(whole, place)
+        with closing(small(place, QuickDisk())) as log, closing(SegmentReader(place)) as reader:
+            log.claim("again")
+            if warm:
+                assert events(reader.read(1, 1))
+                assert events(reader.read(100, 1))
+            steps.then = functools.partial(log.retain, 9000, 1e9, TIME_US / 1e6)
+            steps.left = number
+            try:
+                found = events(reader.read(seq, 10_000))
+                assert dict(found)[seq] == event(seq)
+                assert found == numbered(*range(found[0][0], found[-1][0] + 1))
+                outcomes.add("read")
+            except Outdated:
+                outcomes.add("outdated")
+            done = steps.left >= 0
+            steps.left = -1
+            if not done:
+                assert reader.oldest_seq == 161
+        shutil.rmtree(place)
+        if done:
+            break
+    assert number > 2
+    assert outcomes == ({"read", "outdated"} if seq < 161 else {"read"})
+
+
+@pytest.mark.parametrize("seconds", [0, 100, 230, 1000])
+def test_retention_between_any_two_steps_of_a_search_by_time_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    whole = tmp_path / "whole"
+    with closing(small(whole)) as log:
+        log.claim("first")
+        for second in range(0, 240, 40):
+            write(log, 40, time_us=TIME_US + second * 1_000_000)
+    steps = Steps(monkeypatch)
+    for number in range(1000):
+        place = tmp_path / str(number)
+        shutil.copytree(whole, place)
+        with closing(small(place, QuickDisk())) as log, closing(SegmentReader(place)) as reader:
+            log.claim("again")
+            steps.then = functools.partial(log.retain, 9000, 1e9, TIME_US / 1e6)
+            steps.left = number
+            seq = reader.seq_at(TIME_US / 1e6 + seconds)
+            done = steps.left >= 0
+            steps.left = -1
+            exact = {0: 1, 100: 121, 230: 241, 1000: 241}[seconds]
+            assert seq == exact or (exact < 161 and seq <= reader.oldest_seq)
+        shutil.rmtree(place)
+        if done:
+            break
+    assert number > 2
+
+
+def test_at_every_step_of_retention_a_reader_reads_or_is_told_outdated(tmp_path: Path) -> None:
+    class Looking(RecordingDisk):
+        def remove(self, path: Path) -> None:
+            look()
+            super().remove(path)
+            look()
+
+        def sync_folder(self, folder: Path) -> None:
+            look()
+            super().sync_folder(folder)
+
+    def look() -> None:
+        for seq in (1, 41, 81, 121, 161):
+            with closing(SegmentReader(tmp_path)) as reader:
+                if seq < reader.oldest_seq:
+                    with pytest.raises(Outdated):
+                        reader.read(seq, 1)
+                elif seq <= reader.durable_seq:
+                    looked.append(seq)
+                    assert events(reader.read(seq, 1))[0][0] == seq
+
+    looked: list[int] = []
+    log = filled(tmp_path, (40,) * 5, Looking())
+    looked.clear()
+    assert log.retain(9000, 1e9, TIME_US / 1e6) == 3
+    assert set(looked) == {121, 161}
+    log.close()
+
+
+def test_a_restart_between_any_two_steps_of_a_reader_changes_nothing_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "whole"
+    log = filled(whole, (40, 40, 10))
+    frames = [event(91)]
+    log.append(pack(frames), frames, TIME_US)
+    crash(log)
+    with last_segment(whole).open("ab") as file:
+        file.write(b"SPLC\x01\x01torn")
+    steps = Steps(monkeypatch)
+    for number in range(1000):
+        place = tmp_path / str(number)
+        shutil.copytree(whole, place)
+        with closing(SegmentReader(place)) as reader, closing(small(place, QuickDisk())) as log:
+
+            def restart(log: SegmentLog = log) -> None:
+                assert log.claim("again") == 92
+                write(log, 40)
+
+            steps.then = restart
+            steps.left = number
+            found = dict(read_all(reader, 1, 3000))
+            done = steps.left >= 0
+            steps.left = -1
+            assert set(range(1, 91)) <= found.keys()
+            assert found == {seq: event(seq) for seq in found}
+        shutil.rmtree(place)
+        if done:
+            break
+    assert number > 5
+
+
+def test_retention_drops_a_bounded_number_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persist.segment_log.DROPPED_AT_ONCE", 2)
+    log = filled(tmp_path, (40,) * 6)
+    sizes = [log.size_bytes]
+    assert [log.retain(0, 1e9, TIME_US / 1e6) for _ in range(4)] == [2, 2, 1, 0]
+    sizes.append(log.size_bytes)
+    assert sizes[1] == last_segment(tmp_path).stat().st_size < sizes[0]
+    assert log.oldest_seq == 201
+    log.close()
