@@ -1,0 +1,165 @@
+"""Whose hosts are read by whom when a process is gone, stands still, or cannot ask? Nothing is lost by it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import Any, Final
+
+import psycopg
+import pytest
+
+from common.paths import Paths
+from common.sharding import SHARD_COUNT
+from ingest.share import LEASE_S, LOOK_S, PATIENT_S
+from tests.pipeline.house import House, house
+from tests.pipeline.test_kill import FLOW_S, RATE, flows, replay_of
+from tests.relay import children_of
+from tests.simnet import NetworkConfig
+
+NETWORK: Final = NetworkConfig(hosts=4, accounts=12, records=200, invalid_share=0.03)
+SHIFT_S: Final = 60.0
+"""How long shards may take to come to rest on a busy machine, in seconds."""
+LOAD_S: Final = 400.0
+BOTH: Final = ("ingest-0", "ingest-1")
+one_loop = pytest.mark.parametrize("loop_run", ["uvloop"], indirect=True)
+
+
+@asynccontextmanager
+async def under_load() -> AsyncIterator[House]:
+    """A relay of two ingest processes with a share each, under load; at the end everything came out once."""
+    async with house(NETWORK, "uvloop") as at:
+        load = asyncio.create_task(at.network.run(RATE, LOAD_S))
+        await until_shared(at)
+        await at.consumer.wait_for(lambda: len(at.live.frames) > RATE, FLOW_S)
+        yield at
+        at.network.stop()
+        await load
+        await at.network.settled()
+        report = at.report()
+        assert report.ok, report.as_dict()
+        assert await replay_of(at.relay, "broadcast-0", len(at.live.frames)) == at.live.frames
+        await at.until("the balance to be even", lambda: unaccounted(at) == 0)
+
+
+def leases(at: House) -> dict[int, tuple[int | None, int]]:
+    """The table: shard → owner, epoch."""
+    with closing(psycopg.connect(Paths(at.relay.data).embedded_database_url)) as connection:
+        rows = connection.execute("SELECT number, owner, epoch FROM shard").fetchall()
+    return {number: (owner, epoch) for number, owner, epoch in rows}
+
+
+def owned(at: House) -> dict[int | None, int]:
+    """How many shards each process has."""
+    owners = [owner for owner, _epoch in leases(at).values()]
+    return {owner: owners.count(owner) for owner in set(owners)}
+
+
+def unaccounted(at: House) -> float:
+    return sum(at.relay.metrics(name)["standpipe_unaccounted"] for name in BOTH)
+
+
+async def until_shared(at: House) -> None:
+    """Wait until both have half of the shards, and read hosts."""
+    half = SHARD_COUNT // 2
+    await at.until("a share each", lambda: owned(at) == {0: half, 1: half}, SHIFT_S)
+    connected = lambda: [host.connections for host in at.network.hosts] == [1] * 4  # noqa: E731
+    await at.until("each host to be read", connected, SHIFT_S)
+
+
+async def until_all_are_read_by(at: House, member: int) -> None:
+    await at.until("one to have all", lambda: owned(at) == {member: SHARD_COUNT}, SHIFT_S)
+
+
+@contextmanager
+def standing_still(*pids: int) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+
+
+@one_loop
+def test_the_hosts_of_a_process_that_is_killed_for_good_go_to_the_other_and_come_back(
+    loop_run: Any,
+) -> None:
+    async def story() -> None:
+        async with under_load() as at:
+            assert at.relay.process is not None
+            before = await asyncio.to_thread(leases, at)
+            # Nobody starts it again while supervisord stands still.
+            with standing_still(at.relay.process.pid):
+                await asyncio.to_thread(at.relay.kill, "ingest-0")
+                await until_all_are_read_by(at, 1)
+                await flows(at.network)
+            after = await asyncio.to_thread(leases, at)
+            assert all(after[s][1] > before[s][1] for s in before if before[s][0] == 0)
+            assert all(after[s] == before[s] for s in before if before[s][0] == 1)
+            taken = (await at.numbers("ingest-1"))["standpipe_shard_takeovers_total"]
+            assert taken == SHARD_COUNT / 2
+            # It comes back, and does not stay idle.
+            await until_shared(at)
+            await flows(at.network)
+            given = await at.numbers("ingest-1")
+            assert given["standpipe_shard_releases_total"] == SHARD_COUNT / 2
+            assert given["standpipe_shards"] == SHARD_COUNT / 2
+
+    loop_run(story(), 240.0)
+
+
+@one_loop
+@pytest.mark.slow
+def test_a_process_that_stood_still_beyond_its_leases_adds_nothing_and_takes_its_share_again(
+    loop_run: Any,
+) -> None:
+    async def story() -> None:
+        async with under_load() as at:
+            pid = await asyncio.to_thread(at.relay.pid, "ingest-0")
+            with standing_still(pid):
+                await until_all_are_read_by(at, 1)
+                await flows(at.network)
+            await at.until(
+                "it to let go",
+                lambda: at.relay.metrics("ingest-0")["standpipe_shard_releases_total"] > 0,
+            )
+            await until_shared(at)
+            await flows(at.network)
+            assert await asyncio.to_thread(at.relay.pid, "ingest-0") == pid
+
+    loop_run(story(), 240.0)
+
+
+@one_loop
+@pytest.mark.parametrize(
+    "away_s",
+    [
+        # Longer than a lease and the grace: whoever is impatient takes what he sees expired.
+        pytest.param(LEASE_S + PATIENT_S + 1.0, id="for longer than a lease and the grace"),
+        pytest.param(75.0, id="for more than a minute", marks=pytest.mark.slow),
+    ],
+)
+def test_a_database_that_stands_still_moves_no_shard(loop_run: Any, away_s: float) -> None:
+    async def story() -> None:
+        async with under_load() as at:
+            postgres = await asyncio.to_thread(at.relay.pid, "postgres")
+            before = await asyncio.to_thread(leases, at)
+            came = len(at.live.frames)
+            with standing_still(postgres, *await asyncio.to_thread(children_of, postgres)):
+                # What expires is time itself.
+                await asyncio.sleep(away_s)
+                assert len(at.live.frames) > came
+            await flows(at.network)
+            # Everybody has looked again, more than once.
+            await asyncio.sleep(3 * LOOK_S)
+            assert await asyncio.to_thread(leases, at) == before
+            numbers = await at.numbers(*BOTH)
+            assert numbers["standpipe_shard_takeovers_total"] == 0
+            assert numbers["standpipe_shard_releases_total"] == 0
+
+    loop_run(story(), 300.0)
