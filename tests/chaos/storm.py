@@ -149,9 +149,11 @@ class Storm:
             network.settled = settled
             load = asyncio.create_task(network.run(RATE, LOAD_S))
             stack.push_async_callback(_end, load)
-            await cut.wait_for(
-                "the load", lambda: len(cut.frames) > RATE and network.caught_up(), FLOW_S
-            )
+            try:
+                flows = lambda: len(cut.frames) > RATE and network.caught_up()  # noqa: E731
+                await cut.wait_for("the load", flows, FLOW_S)
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{relay.tail(5)}") from None
             await self._carry_out(stayed, cut)
             await self._verify_log("under load")
             network.stop()
@@ -165,6 +167,11 @@ class Storm:
             await self._compare(stayed, cut, outcome)
             await self._verify_log("at the end")
             self._problems += balance.errors
+            self._problems += [
+                f"{line['process']}: {line.get('error')}"
+                for line in relay.log_lines()
+                if line["msg"] == "uncaught exception"
+            ][:3]
             for name in PROCESSES:
                 if name != "postgres" and len(balance.lives.get(name, ())) < 2:
                     self._problems.append(f"the balance of {name} was not seen in two lives")

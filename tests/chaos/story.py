@@ -63,22 +63,29 @@ def events() -> Iterator[tuple[Judged, bytes]]:
 
 
 class Feeder:
-    """An ingest process: sends, remembers, resends to a new persist, says how far the host is done."""
+    """An ingest process: sends, remembers, resends to a new persist, says how far the host is done.
 
-    def __init__(self, ingest: Ingest) -> None:
+    It dies too: then its successor reads the host again from the cursor that the database has.
+    """
+
+    def __init__(self, config: Config) -> None:
         self.sent = 0
-        self._ingest = ingest
+        self._config = config
+        self._life = 1
+        self._ingest = Ingest(config, epoch=self._life)
         self._events = events()
+        self._said: list[tuple[Judged, bytes]] = []
         self._unanswered: dict[int, tuple[Judged, bytes]] = {}
-        self._epoch = 0
+        self._log_epoch = 0
         self._greet_s = 0.0
         self._done = 0
 
     def turn(self, *, more: bool) -> None:
         """Send what may be sent, take what was answered."""
         # Nothing before the first answer to a greeting, which tells whom it is meant for.
-        while more and self._epoch and len(self._unanswered) <= IN_FLIGHT - BATCH:
+        while more and self._log_epoch and len(self._unanswered) <= IN_FLIGHT - BATCH:
             batch = [next(self._events) for _ in range(BATCH)]
+            self._said += batch
             self.sent += len(batch)
             self._unanswered |= {event.position: (event, frame) for event, frame in batch}
             self._ingest.send(*batch)
@@ -89,14 +96,27 @@ class Feeder:
             # Everything up to it was answered: this is what a cursor promises.
             self._ingest.send(cursors=(HostCursor(HOST, 1, done),) if done else ())
         while (reply := self._ingest.reply(0.005)) is not None:
-            if reply.log_epoch != self._epoch:
-                if self._epoch:
+            if reply.log_epoch != self._log_epoch:
+                self._log_epoch = reply.log_epoch
+                if self._unanswered:
                     self._ingest.send(*self._unanswered.values())
-                self._epoch = reply.log_epoch
             assert not reply.back, reply
             assert not reply.refused
             for position in (*reply.logged, *reply.duplicate):
                 self._unanswered.pop(position, None)
+
+    def die(self, cursor: int) -> None:
+        """End, and let a successor read the host from `cursor` on."""
+        self._ingest.close()
+        self._life += 1
+        self._ingest = Ingest(self._config, epoch=self._life)
+        self._log_epoch = 0
+        self._done = cursor
+        self._unanswered = {event.position: (event, frame) for event, frame in self._said[cursor:]}
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._ingest.close()
 
     @property
     def settled(self) -> bool:
@@ -139,10 +159,9 @@ class Story:
             connection.execute(
                 "INSERT INTO host (id, hostname, account_limit) VALUES (%s, 'h', 9)", (HOST,)
             )
-        self._ingest = Ingest(self._config)
         self._listener = Broadcaster(self._config)
         self._reader = SegmentReader(self.log_dir)
-        self._feeder = Feeder(self._ingest)
+        self._feeder = Feeder(self._config)
         return self
 
     def __exit__(
@@ -156,17 +175,20 @@ class Story:
             self._process.wait()
         self._reader.close()
         self._listener.close()
-        self._ingest.close()
+        self._feeder.close()
         if error is not None:
             print(self._output.read_text()[-4000:])
 
     def die_at(self, *orders: Order) -> None:
-        """Have persist die at one point after the other, each time under load."""
+        """Have persist die at one point after the other, each time under load; every second time
+        ingest dies with it."""
         write_orders(self.folder, list(orders))
-        for order in orders:
+        for number, order in enumerate(orders):
             before = self.deaths
             self._until_dead(order.point)
             assert self.deaths == [*before, order.point]
+            if number % 2:
+                self._feeder.die(self._cursor())
 
     def stand_at(self, order: Order) -> int:
         """Have persist stand still at a point, under load; its process id."""
@@ -276,16 +298,21 @@ class Story:
         assert self.numbers.gaps() == []
         assert self.numbers.last == sent
         assert max(self.published.values()) == 1, "a number was published twice"
+        assert self._cursor() <= sent
         with psycopg.connect(self.database_url) as connection:
-            found = connection.execute("SELECT cursor FROM host").fetchone()
-            assert found is not None
-            assert found[0] <= sent
             reached: dict[str, int] = dict(
                 connection.execute("SELECT name, value FROM relay").fetchall()
             )
         assert reached["applied_seq"] == sent
 
     # --- one step ---
+
+    def _cursor(self) -> int:
+        """The host's cursor that the database has."""
+        with psycopg.connect(self.database_url) as connection:
+            found = connection.execute("SELECT cursor FROM host").fetchone()
+        assert found is not None
+        return int(found[0] or 0)
 
     def _until_dead(self, point: Point) -> None:
         ends_s = time.monotonic() + WITHIN_S
