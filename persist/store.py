@@ -289,6 +289,6 @@ _WRITE_OBSERVATION: Final = """
 
 _WRITE_POSITIONS: Final = """
     INSERT INTO relay (name, value) VALUES ('applied_seq', %s), ('scan_seq', %s),
-        ('applied_at', extract(epoch FROM now())::bigint)
+        ('applied_at', floor(extract(epoch FROM now()))::bigint)
     ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """

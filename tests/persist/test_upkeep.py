@@ -173,7 +173,7 @@ def test_a_host_that_was_silent_for_long_makes_no_start_long(
 def test_hosts_are_read_anew_now_and_then_and_when_there_is_a_new_one(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr("persist.upkeep.time.monotonic", lambda: 0.0)
     upkeep, every_s = desk.made(), desk.config.checkpoint_s
     assert [upkeep.tick(at * every_s) for at in range(4)] == [False] * 4
     desk.duplicates.advance(HostCursor(2, 1, 5))
