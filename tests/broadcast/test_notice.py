@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import cbor2
 import pytest
 
+from broadcast.hole import Cause, Hole
 from broadcast.notice import (
     OUTDATED_CURSOR,
     StreamError,
@@ -12,6 +16,9 @@ from broadcast.notice import (
     encode_info,
     websocket_frame,
 )
+from broadcast.subscriber import _FAREWELLS
+
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "consumers.md"
 
 
 def test_future_cursor_is_byte_exact() -> None:
@@ -43,3 +50,16 @@ def test_an_error_frame_has_no_t_and_a_canonical_payload() -> None:
 )
 def test_a_frame_head_names_its_length(size: int, head: str) -> None:
     assert websocket_frame(b"x" * size) == bytes.fromhex(head) + b"x" * size
+
+
+def test_the_page_for_consumers_has_the_forms_that_are_sent() -> None:
+    page = PAGE.read_text()
+    missing, last = re.findall(r"^    (\^.*|.*)\$$", page, re.MULTILINE)
+    for cause in Cause:
+        found = re.fullmatch(missing + "$", Hole(41, 98, cause).words_from(41))
+        assert found is not None
+        assert found.groups() == ("41", "97", cause.value)
+        assert f"| `{cause.value}` |" in page
+    assert re.search(last + "$", "restarting; last seq 12").group(1) == "12"  # type: ignore[union-attr]
+    for code, error, words in _FAREWELLS.values():
+        assert f"| {int(code)} | `{error.value if error else words}` |" in page
