@@ -29,6 +29,8 @@ from common.segment_files import (
     segment_path,
 )
 from common.segments import SegmentReader
+from persist.checkpoint import Checkpoint
+from persist.checkpoint_file import CHECKPOINT_NAME, read_checkpoint, write_checkpoint
 from persist.disk import Disk
 from persist.segment_log import SegmentLog
 from tests.log_contract import TIME_US, events, pack
@@ -63,7 +65,7 @@ class Moment(NamedTuple):
 class History:
     """A log on a PowerDisk, and what the world has seen of it.
 
-    early_save: the bug that saves a cursor before the flush.
+    early_save: the bug that saves cursors, and a checkpoint, before the flush.
     """
 
     place: Path
@@ -129,6 +131,7 @@ class History:
         self._log.append(pack(frames), frames, TIME_US + self._log.next_seq)
         if self.early_save:
             self._saved = self._log.next_seq - 1
+            self._checkpoint()
 
     def _group(self, count: int) -> None:
         self._append(20, count)
@@ -138,6 +141,11 @@ class History:
         self._log.wait(self._log.next_seq - 1)
         self._saved = self._log.durable_seq
         self._point("saved")
+
+    def _checkpoint(self, _: int = 0) -> None:
+        assert self._log is not None
+        told = Checkpoint(self._epoch, TIME_US, self._saved, self._saved, self._saved + 1)
+        write_checkpoint(self._disk, self.place, told)
 
     def _write(self, size: int) -> None:
         self._append(size)
@@ -257,7 +265,13 @@ def _check(moment: Moment, place: Path, disk: Disk, rng: random.Random) -> int:
         now=lambda: TIME_US / 1e6,
     )  # fmt: skip
     with closing(log):
-        next_seq = log.claim("after", reached_seq=rng.choice((0, moment.saved)))
+        told = read_checkpoint(place)
+        if told is None and (place / CHECKPOINT_NAME).exists():
+            raise Lost("the checkpoint is broken")
+        reached_seq = max(rng.choice((0, moment.saved)), told.durable_seq if told else 0)
+        if reached_seq > moment.announced:
+            raise Lost(f"cursor {reached_seq} was saved, {moment.announced} was announced")
+        next_seq = log.claim("after", reached_seq=reached_seq)
         if not moment.announced < next_seq <= max(moment.events, default=0) + 1:
             raise Lost(f"goes on at {next_seq} behind {moment.announced}")
         if log.epoch <= moment.epoch:
@@ -305,7 +319,8 @@ def _compare(moment: Moment, reader: SegmentReader, from_seq: int) -> dict[int, 
 
 def scripted() -> Iterator[str]:
     """Each thing once, and each after the other that it could meet."""
-    yield from ("claim", "write 10", "group 3", "wait", "beat", "write 6000", "group 30", "wait")
+    yield from ("claim", "write 10", "group 3", "wait", "beat", "write 6000", "checkpoint")
+    yield from ("group 30", "wait", "checkpoint")
     # Killed between write and flush: what is whole is kept.
     yield from ("group 2", "stop", "group 4", "kill 0", "wait", "claim", "write 10")
     # A roll with what was not waited for in the full segment.
@@ -313,6 +328,9 @@ def scripted() -> Iterator[str]:
     # Killed while a segment is begun: after its name was given, before that was synced.
     for calls in range(14):
         yield from ("write 8000", f"kill {calls}", "append 9000", "wait", "write 30")
+    # Killed within a checkpoint.
+    for calls in range(7):
+        yield from ("write 12", f"kill {calls}", "checkpoint")
     # A bit flips before what was not announced; killed while the damaged segment is left.
     for calls in (9, 2, 3, 4, 5):
         yield from ("write 30", "group 4", "wait", "append 300", "kill 0", "wait", "rot")
@@ -322,7 +340,15 @@ def scripted() -> Iterator[str]:
         for size in (5000, 300, 20):
             yield from (f"append {size}", "kill 1", f"append {size}")
             yield from (f"kill {calls}", "claim", "write 12")
-    yield from ("retain 60000", "write 10", "kill 3", "retain 40000", "write 10", "beat", "wait")
+    yield from (
+        "retain 60000",
+        "write 10",
+        "kill 3",
+        "retain 40000",
+        "write 10",
+        "beat",
+        "checkpoint",
+    )
     for _ in range(5):
         yield from ("write 9000", "write 9000")
     yield from ("retain 0", "write 10", "stop", "claim", "write 4000", "group 5")
@@ -332,8 +358,8 @@ def randomly(rng: random.Random, steps: int) -> Iterator[str]:
     """So many steps of what may happen."""
     for _ in range(steps):
         what = rng.choices(
-            ("append", "wait", "write", "group", "beat", "kill", "stop", "retain"),
-            (5, 4, 6, 3, 2, 3, 1, 1),
+            ("append", "wait", "write", "group", "beat", "kill", "stop", "retain", "checkpoint"),
+            (5, 4, 6, 3, 2, 3, 1, 1, 1),
         )[0]
         value = {
             "append": rng.choice((1, 300, 5000, 9000)),

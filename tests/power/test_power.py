@@ -24,8 +24,11 @@ SITES = {
     "_recover/_open_last/sync_folder",
     "_recover/_leave/sync",
     "retain/_remove/sync_folder",
+    "_checkpoint/write_checkpoint/sync",
 }
-"""Every flush that the log makes; where it makes a new one, this list has to learn of it."""
+"""Every flush that is needed; where there is a new one, this list has to learn of it."""
+SPARED = {"_checkpoint/write_checkpoint/sync_folder"}
+"""Without it an older checkpoint is found, and that is as right as a newer one."""
 
 
 def flushes(moments: list[Moment]) -> set[str]:
@@ -59,10 +62,10 @@ def test_a_power_cut_at_any_moment_takes_nothing_that_was_seen(
 ) -> None:
     history = History(place / "log", rng)
     history.run(scripted())
-    assert flushes(history.moments) == SITES
+    assert flushes(history.moments) == SITES | SPARED
     assert history.did["dropped"] >= 3
     assert history.did["killed"] >= 15
-    for part in ("create", "sync_folder", "write", "sync", "truncate", "open", "remove"):
+    for part in ("create", "sync_folder", "write", "sync", "truncate", "open", "remove", "rename"):
         assert any(
             name.startswith("killed") and name.endswith(f"/{part}") for name in history.did
         ), part
