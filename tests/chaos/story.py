@@ -28,12 +28,13 @@ import psycopg
 from common.database import connect, ensure_schema
 from common.envelope import NEVER_SEEN, HostCursor, Judged
 from common.paths import Paths
+from common.segment_files import LOCK_NAME
 from common.segments import SegmentReader
 from persist.config import Config
 from tests.chaos.numbers import Numbers
 from tests.chaos.order import Rules, check, read_trace
 from tests.chaos.points import TRACE, Order, Point, read_orders, write_orders
-from tests.fix_net import free_port
+from tests.fix_net import eventually, free_port
 from tests.persist.running import Broadcaster, Ingest
 from tests.persist.spoken import judged_over, life
 from tests.relay import ROOT
@@ -129,7 +130,7 @@ class Story:
 
     def __init__(self, data_dir: Path, database_url: str, **environ: str) -> None:
         """environ: more for the process, such as CHAOS_SEGMENT_BYTES."""
-        paths = Paths(data_dir)
+        paths = self._paths = Paths(data_dir)
         paths.prepare()
         self.folder = data_dir / "chaos"
         self.folder.mkdir()
@@ -215,6 +216,25 @@ class Story:
         """Let the persist that stands still go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def outlive(self) -> int:
+        """Start a successor of the persist that stands still, past all locks: somebody has removed
+        them. Then let it go on; its exit code."""
+        assert self._process is not None
+        old, self._process = self._process, None
+        for lock in (self._paths.lock_file, self.log_dir / LOCK_NAME):
+            lock.unlink()
+        self._environ["STANDPIPE_BIND"] = f"127.0.0.1:{free_port()}"
+        before = self.log_epoch
+        self._start()
+        eventually(lambda: self.log_epoch > before, WITHIN_S, "the successor claims the log")
+        old.send_signal(signal.SIGCONT)
+        return old.wait(WITHIN_S)
+
+    @property
+    def output(self) -> str:
+        """What every persist so far printed."""
+        return self._output.read_text()
 
     def flow(self, events: int) -> None:
         """Wait until so many more events are logged."""
@@ -328,13 +348,16 @@ class Story:
 
     def _turn(self, *, more: bool) -> None:
         if self._process is None:
-            with self._output.open("ab") as output:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "tests.chaos.persist"], cwd=ROOT,
-                    env=self._environ, stdout=output, stderr=subprocess.STDOUT,
-                )  # fmt: skip
+            self._start()
         self._feeder.turn(more=more)
         self._look()
+
+    def _start(self) -> None:
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.chaos.persist"], cwd=ROOT,
+                env=self._environ, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
 
     def _look(self) -> None:
         while (chunk := self._listener.chunk(0)) is not None:

@@ -26,3 +26,18 @@ def test_a_second_persist_is_refused_by_name_and_the_one_that_stood_still_goes_o
         assert rules.broken == []
         assert rules.counted["stood"] == 4
         story.assert_whole()
+
+
+def test_a_persist_that_was_outlived_while_it_stood_still_ends_and_adds_nothing(
+    postgres_url: str, data_dir: Path
+) -> None:
+    with Story(data_dir, postgres_url) as story:
+        for point in (Point.WRITTEN, Point.SYNCED, Point.ANNOUNCED, Point.PUBLISHED):
+            story.stand_at(Order(point, 3))
+            epoch = story.log_epoch
+            assert story.outlive() == 1
+            assert f"Fenced: epoch {epoch + 1} has claimed the log of epoch {epoch}" in story.output
+            story.flow(50)
+        story.finish()
+        assert story.rules().broken == []
+        story.assert_whole()
