@@ -327,19 +327,19 @@ def scripted() -> Iterator[str]:
     yield from ("append 9000", "append 9000", "write 5000", "write 5000", "beat", "beat")
     # Killed while a segment is begun: after its name was given, before that was synced.
     for calls in range(14):
-        yield from ("write 8000", f"kill {calls}", "append 9000", "wait", "write 30")
+        yield from ("write 8000", f"kill {calls}", "append 9000", "wait", "retain 60000")
     # Killed within a checkpoint.
     for calls in range(7):
         yield from ("write 12", f"kill {calls}", "checkpoint")
     # A bit flips before what was not announced; killed while the damaged segment is left.
     for calls in (9, 2, 3, 4, 5):
         yield from ("write 30", "group 4", "wait", "append 300", "kill 0", "wait", "rot")
-        yield from (f"kill {calls}", "claim", "write 20")
+        yield from (f"kill {calls}", "claim", "write 20", "retain 60000")
     # Killed in the midst of recovery, of a torn tail.
     for calls in range(7):
         for size in (5000, 300, 20):
             yield from (f"append {size}", "kill 1", f"append {size}")
-            yield from (f"kill {calls}", "claim", "write 12")
+            yield from (f"kill {calls}", "claim", "write 12", "retain 40000")
     yield from (
         "retain 60000",
         "write 10",
