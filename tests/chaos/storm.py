@@ -166,6 +166,8 @@ class Storm:
                     self._problems.append(f"{error}\n{relay.tail(15)}")
             await self._compare(stayed, cut, outcome)
             await self._verify_log("at the end")
+            if watching.done():
+                self._problems.append(f"nobody looked on to the end: {watching.exception()!r}")
             self._problems += balance.errors
             self._problems += [
                 f"{line['process']}: {line.get('error')}"
@@ -213,6 +215,7 @@ class Storm:
 
     def _proved(self, fault: Fault, pid: int, shown: str) -> None:
         self.record.prove(fault, self._now_s(), pid, shown)
+        print(f"{self._now_s():6.1f} s: {fault}: {shown}", flush=True)
 
     async def _inject(self, fault: Fault) -> None:
         self.record.begin(fault, self._now_s())
