@@ -12,7 +12,7 @@ the hops        batch = judged events on their way to persist; reply = what beca
 the division    shard = a virtual share of the hosts (sharding.py)
 
     bytes        frame event commit_payload car commit dagcbor cid syntax
-    shapes       envelope chunk log verdict sharding settings
+    shapes       envelope chunk log segment_index salvage verdict sharding settings
     the world    segments segment_files transport database telemetry process locks paths selftest
                  place postgres password command/
 
