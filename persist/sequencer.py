@@ -45,6 +45,7 @@ from persist.tally import Tallies
 GROUP_BYTES: Final = 500_000
 """A group is closed when it reaches this, in bytes; larger only by its last event."""
 
+_KINDS: Final = tuple(kind.name.lower() for kind in Kind)
 _SYNC: Final = int(Kind.SYNC)
 _OURS: Final = int(Mark.OURS)
 _pack_row = ROW.pack
@@ -149,7 +150,7 @@ class Sequencer:
         fates = self.fates
         return Balance(
             received={"event": fates.received},
-            forwarded={kind.name.lower(): fates.written[kind] for kind in Kind},
+            forwarded=dict(zip(_KINDS, fates.written[1:], strict=True)),
             dropped={
                 "duplicate": fates.duplicate,
                 "sent_back": fates.back,
