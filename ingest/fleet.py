@@ -37,8 +37,9 @@ DIALS_A_SECOND: Final = 50.0
 """New hosts are dialled at this rate, so that a start does not dial thousands at once."""
 SEEDING_SHARD: Final = 0
 """Who reads this shard sees to it that there are hosts."""
-NO_HOSTS_AGAIN_S: Final = 0.5
-"""The same while there is none to read: another process may be about to put them in."""
+AGAIN_SOON_S: Final = 0.5
+"""The same while there is none to read, as another process may be about to put them in; and while the
+database is away."""
 SAY_AGAIN_S: Final = 10.0
 _log = logging.getLogger("standpipe")
 _T = TypeVar("_T")
@@ -87,8 +88,10 @@ class Fleet:
         self._asker = Asker("hosts", self._table.close)
         try:
             while True:
+                pause_s = AGAIN_SOON_S
                 try:
                     # Before the rows are read: nobody but us moves the cursors of these from here on.
+                    self._soon.clear()
                     shards = self._readable()
                     if SEEDING_SHARD in shards and not seeded:
                         await self._seed()
@@ -96,6 +99,8 @@ class Fleet:
                     await self._note_levels()
                     rows = await self.ask(self._table.wanted)
                     await self._follow(group, rows, shards)
+                    if self.subscriptions:
+                        pause_s = HOSTS_AGAIN_S
                 except (psycopg.Error, FetchError) as error:
                     if time.monotonic() - said_s > SAY_AGAIN_S:
                         said_s = time.monotonic()
@@ -104,9 +109,7 @@ class Fleet:
                             extra={"fields": {"error": str(error).strip()[:300]}},
                         )
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(
-                        HOSTS_AGAIN_S if self.subscriptions else NO_HOSTS_AGAIN_S
-                    ):
+                    async with asyncio.timeout(pause_s):
                         await self._soon.wait()
         finally:
             self._asker.end()
@@ -167,7 +170,6 @@ class Fleet:
         self, group: asyncio.TaskGroup, rows: list[HostRow], shards: Mapping[int, int]
     ) -> None:
         """Args: shards: that were readable before the rows were read."""
-        self._soon.clear()
         self._watch.hosts(row.id for row in rows if row.level is Level.OBSERVE)
         wanted = {row.id: row for row in rows}
         unwanted = [host for host in self.subscriptions if host not in wanted]
@@ -186,6 +188,9 @@ class Fleet:
             subscription = self.subscriptions[row.id] = self._subscribe(row, epoch)
             self._tasks[row.id] = group.create_task(subscription.run(), name=f"host {row.hostname}")
             await asyncio.sleep(1 / DIALS_A_SECOND)
+            if self._soon.is_set():
+                # More to read: with its rows, as they are now.
+                return
 
 
 def _set_level(feed: Feed, level: Level) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import psycopg
@@ -21,6 +22,8 @@ from tests.relay import children_of
 from tests.simnet import NetworkConfig
 
 NETWORK: Final = NetworkConfig(hosts=4, accounts=12, records=200, invalid_share=0.03)
+STEADY: Final = replace(NETWORK, mix={"commit": 0.9, "batch": 0.05, "handle": 0.05})
+"""Nobody moves or is new: such a one waits for the database, and those who move give up waiting."""
 SHIFT_S: Final = 60.0
 """How long shards may take to come to rest on a busy machine, in seconds."""
 LOAD_S: Final = 400.0
@@ -29,9 +32,9 @@ one_loop = pytest.mark.parametrize("loop_run", ["uvloop"], indirect=True)
 
 
 @asynccontextmanager
-async def under_load() -> AsyncIterator[House]:
+async def under_load(config: NetworkConfig = NETWORK) -> AsyncIterator[House]:
     """A relay of two ingest processes with a share each, under load; at the end everything came out once."""
-    async with house(NETWORK, "uvloop") as at:
+    async with house(config, "uvloop") as at:
         load = asyncio.create_task(at.network.run(RATE, LOAD_S))
         await until_shared(at)
         await at.consumer.wait_for(lambda: len(at.live.frames) > RATE, FLOW_S)
@@ -146,7 +149,7 @@ def test_a_process_that_stood_still_beyond_its_leases_adds_nothing_and_takes_its
 )
 def test_a_database_that_stands_still_moves_no_shard(loop_run: Any, away_s: float) -> None:
     async def story() -> None:
-        async with under_load() as at:
+        async with under_load(STEADY) as at:
             postgres = await asyncio.to_thread(at.relay.pid, "postgres")
             before = await asyncio.to_thread(leases, at)
             came = len(at.live.frames)
