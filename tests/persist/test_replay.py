@@ -21,7 +21,9 @@ from common.segments import SegmentReader
 from ingest.did_document import Identity
 from ingest.judge import Accept, Source, judge
 from ingest.signature import K256Key
-from persist.catch_up import catch_up
+from persist.catch_up import Start, catch_up
+from persist.checkpoint import Checkpoint
+from persist.duplicates import Lagging
 from persist.fence import Fence
 from persist.outgoing import outgoing_head
 from persist.replay import Logged, open_chunk, replay, state_after
@@ -299,6 +301,58 @@ def test_what_was_overtaken_before_the_restart_is_overtaken_behind_it(
     alice, bob = (account_key(f"did:web:{name}.test") for name in ("alice", "bob"))
     assert [stream.has(seq, alice) for seq in (100, 104, 105)] == [True, True, False]
     assert [stream.has(seq, bob) for seq in (105, 106, 107)] == [True, True, False]
+
+
+def test_a_checkpoint_that_knows_more_than_the_database_is_believed(
+    log: SegmentLog, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for frame in story("alice"):
+        append(log, [frame])
+    last = ("did:web:alice.test", log.durable_seq, NEVER_SEEN)
+    store.flush(Changes([last], [], [], log.durable_seq, 1))
+    read: list[int] = []
+    reader = SegmentReader(tmp_path)
+    reading = reader.read
+
+    def watched(from_seq: int, max_bytes: int) -> list[Chunk]:
+        read.append(from_seq)
+        return reading(from_seq, max_bytes)
+
+    monkeypatch.setattr(reader, "read", watched)
+    lagging = Lagging(9, 1, {40: 3}, {account_key("did:web:bob.test"): 40})
+    checkpoint = Checkpoint(
+        1, 0, log.durable_seq, 0, 6, [HostCursor(HOST, 1, 104)], [], [], [lagging]
+    )
+    with closing(reader):
+        found = catch_up(store, reader, lambda: False, Fence(), Start(checkpoint))
+    assert found is not None
+    # No more is read than what lies above both cursors …
+    assert read[0] == 6
+    stream = found.duplicates.stream(HOST, 1)
+    assert (stream.cursor, sorted(stream.seqs)) == (104, list(range(105, 100 + log.durable_seq)))
+    # … since what lies further back was written down.
+    bob = account_key("did:web:bob.test")
+    assert [found.duplicates.stream(9, 1).has(seq, bob) for seq in (40, 39, 41)] == [
+        True, True, False,
+    ]  # fmt: skip
+
+
+def test_what_was_said_of_another_host_of_that_number_is_left_aside(
+    log: SegmentLog, store: Store, postgres_url: str, tmp_path: Path
+) -> None:
+    frames = story("alice")
+    append(log, frames)
+    checkpoint = Checkpoint(1, 0, 0, 0, 1, [HostCursor(HOST, 1, 103)], [], [], [])
+    start = Start(checkpoint, frozenset({HOST}))
+    with closing(SegmentReader(tmp_path)) as reader:
+        found = catch_up(store, reader, lambda: False, Fence(), start)
+    assert found is not None
+    stream = found.duplicates.stream(HOST, 1)
+    assert not any(stream.has(seq, account_key("did:web:alice.test")) for seq in range(99, 120))
+    # The account is what it was, and nobody's until a host speaks for it.
+    (account,) = accounts(postgres_url).values()
+    expected = judged_states(frames, "alice")[-1]
+    assert account == (*expected._replace(host=0), len(frames))
 
 
 def test_a_scan_position_that_is_too_high_skips_no_event(
