@@ -98,7 +98,7 @@ def told(folder: Path, story: Story, project: Path = ROOT) -> None:
         async with Network(NETWORK) as network:
             relay = Relay(
                 plc_url=network.plc_url, hosts=[host.url for host in network.hosts],
-                folder=folder, project=folder,
+                folder=folder, project=folder, environ={"STANDPIPE_INGEST_PROCESSES": "1"},
             )  # fmt: skip
             operator = Operator(folder, relay.environ)
             install(project, folder)
@@ -162,6 +162,7 @@ def test_a_backup_is_taken_under_load_and_restored(folder: Path) -> None:
     told(folder, story)
 
 
+@pytest.mark.slow
 def test_a_lost_log_is_restored_and_its_consumers_are_told(folder: Path) -> None:
     async def story(house: House, consumer: Consumer) -> None:
         await house.types(commands("backup.md", "Back up, while the relay runs"))
