@@ -208,7 +208,7 @@ _TAKE: Final = """
         ),
         expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
     FROM (
-        SELECT shard.number, wanted.epoch, wanted.above
+        SELECT shard.number, wanted.above
         FROM shard JOIN unnest(%(shards)s::int[], %(epochs)s::bigint[], %(above)s::bigint[])
             AS wanted (number, epoch, above) ON shard.number = wanted.number
         WHERE shard.epoch = wanted.epoch
@@ -217,7 +217,7 @@ _TAKE: Final = """
             AND clock_timestamp() < to_timestamp(%(until_s)s)
         ORDER BY shard.number FOR UPDATE OF shard SKIP LOCKED
     ) AS seen
-    WHERE shard.number = seen.number AND shard.epoch = seen.epoch
+    WHERE shard.number = seen.number
     RETURNING shard.number, shard.epoch
 """
 _GIVE: Final = """

@@ -14,7 +14,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from common.envelope import ShardClaim
+from common.sharding import SHARD_COUNT, shard_of
 from ingest import fleet, share
+from ingest import worker as ingest_worker
 from ingest.hosts import HostRow
 from ingest.lease_table import Look
 from ingest.share import Me
@@ -211,6 +213,89 @@ def test_a_shard_that_comes_while_the_hosts_are_being_read_is_not_forgotten(
                 assert worker.subscriptions == {}
                 gate.set()
                 await until(lambda: set(worker.subscriptions) == {1})
+
+    loop_run(story())
+
+
+def test_a_shard_that_is_lost_while_the_hosts_are_being_read_is_not_begun(
+    loop_run: LoopRun,
+) -> None:
+    async def story() -> None:
+        async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
+            leases, table = MemoryLeases(), SavedTable(persist, [])
+            async with ingest(
+                persist, [], network.plc_url, table=table, leases=leases, processes=2
+            ) as worker:
+                await until(lambda: len(worker.leases.readable) == 32)
+                shard = shard_of(network.hosts[0].name)
+                wanted, inside, gate = table.wanted, threading.Event(), threading.Event()
+
+                def slow() -> list[HostRow]:
+                    found = wanted()
+                    if found:
+                        inside.set()
+                        gate.wait(20)
+                    return found
+
+                table.wanted = slow  # type: ignore[method-assign]
+                table.add([parse_target(url, allow_insecure=True) for url in urls(network)], 0, 9)
+                await until(inside.is_set)
+                leases.shards[shard] = Lease(1, 7, worker.leases.held[shard] + 1, FAR_S)
+                await until(lambda: shard not in worker.leases.held)
+                gate.set()
+                read = table.read
+                await until(lambda: table.read > read + 1)
+                assert worker.subscriptions == {}
+                assert network.hosts[0].accepted == 0
+
+    loop_run(story())
+
+
+# --- given up for balance ---
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "never answered"])
+def test_what_is_under_way_is_finished_before_a_lease_is_given_up_but_not_for_ever(
+    loop_run: LoopRun,
+    monkeypatch: pytest.MonkeyPatch,
+    answered: bool,
+) -> None:
+    monkeypatch.setattr(ingest_worker, "RETIRE_S", 20.0 if answered else 0.3)
+
+    async def story() -> None:
+        async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
+            leases = MemoryLeases(LEASE_S)
+            shard = shard_of(network.hosts[1].name)
+            for number in range(1, SHARD_COUNT, 2):
+                if number != shard:
+                    leases.shards[number] = Lease(1, 7, 5, FAR_S)
+            table = SavedTable(persist, urls(network))
+            async with ingest(
+                persist, [], network.plc_url, table=table, leases=leases, processes=2
+            ) as worker:
+                await until(lambda: len(worker.subscriptions) == 2)
+                persist.hold_answers = True
+                commit_everywhere(network)
+                await until(lambda: worker.pipeline.in_flight == 6)
+                # Another one comes to life, who has one too few.
+                leases.members[1] = 7, FAR_S
+                await until(lambda: set(worker.subscriptions) == {1})
+                if answered:
+                    looked_s = leases.members[0][1]
+                    await until(lambda: leases.members[0][1] > looked_s)
+                    assert leases.shards[shard].owner == 0, "not before it is finished"
+                    persist.answer()
+                await until(lambda: leases.shards[shard].owner is None)
+                counts = worker.pipeline.counts
+                assert counts.released.total() == (0 if answered else 3)
+                if answered:
+                    assert persist.cursors[2].seq == max(
+                        judged.upstream_seq for judged, _ in persist.log if judged.host == 2
+                    )
+                else:
+                    persist.answer()
+                await until(lambda: worker.pipeline.in_flight == 0)
+                assert worker.conserved()
 
     loop_run(story())
 
