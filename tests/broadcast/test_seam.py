@@ -6,6 +6,7 @@ On the real log, with small segments that roll and leave while it is read.
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -359,6 +360,80 @@ def damage(folder: Path, which: int) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
     path.write_bytes(data)
+
+
+def ranges(data: bytes, told: dict[int, bytes]) -> list[tuple[str, int, int]]:
+    """What a stream consists of: events as they were written, and what is told to be missing."""
+    found: list[tuple[str, int, int]] = []
+    at = 0
+    while at < len(data):
+        size, head = (data[at + 1], 2) if data[at + 1] < 126 else (0, 4)
+        size = size or int.from_bytes(data[at + 2 : at + 4], "big")
+        frame = data[at : at + head + size]
+        at += head + size
+        missing = re.search(rb"seq (\d+) to (\d+) are missing: ", frame)
+        if missing is not None:
+            found.append(("missing", int(missing[1]), int(missing[2])))
+        else:
+            seq = seq_of(frame[head:])
+            assert frame == told[seq]
+            found.append(("event", seq, seq))
+    return found
+
+
+@given(
+    hits=st.lists(
+        st.tuples(st.integers(0, 12), st.floats(0, 1), st.sampled_from(["flip", "cut", "remove"])),
+        min_size=1, max_size=3,
+    ),
+    claims=st.sets(st.integers(0, 39), max_size=3),
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_whatever_is_damaged_each_number_is_an_event_or_told_to_be_missing(
+    hits: list[tuple[int, float, str]], claims: set[int]
+) -> None:
+    async def story(folder: Path) -> None:
+        writer = Writer(folder)
+        for turn in range(40):
+            writer.append(1 + turn % 3)
+            if turn in claims:
+                writer.claim(5)
+        writer.append(1)
+        newest = writer.log.durable_seq
+        for which, where, how in hits:
+            spoil(folder, which, where, how)
+        relay = Relay(folder)
+        sinks = [Sink(relay.fanout, cursor) for cursor in range(1, newest + 1, 3)]
+        await relay.caught_up(sinks)
+        for sink in sinks:
+            next_seq = sink.cursor or 1
+            for _what, first_seq, last_seq in ranges(bytes(sink.data), writer.told):
+                assert first_seq == next_seq
+                next_seq = last_seq + 1
+            if sink.departed is None:
+                assert next_seq == newest + 1
+            else:
+                assert sink.departed is Departure.DAMAGED
+        await relay.close()
+        writer.log.close()
+
+    with tempfile.TemporaryDirectory() as name:
+        asyncio.run(story(Path(name)))
+
+
+def spoil(folder: Path, which: int, where: float, how: str) -> None:
+    """Damage one of the segments at a place from 0 to 1."""
+    paths = sorted(folder.glob("*.seg"))
+    path = paths[which % len(paths)]
+    data = bytearray(path.read_bytes())
+    at = int(where * max(0, len(data) - 1))
+    if how == "remove":
+        path.unlink()
+    elif how == "cut":
+        path.write_bytes(data[:at])
+    elif data:
+        data[at] ^= 0x10
+        path.write_bytes(data)
 
 
 def test_a_late_starter_serves_the_bytes_of_its_siblings_for_every_cursor(tmp_path: Path) -> None:
