@@ -1,7 +1,7 @@
 """How does a process reach PostgreSQL, and is the schema there what this release expects?
 
     persist              wait_for_database ─▶ ensure_schema
-    ingest, broadcast    wait_for_schema (asyncio)
+    ingest, broadcast    while_schema_fits (asyncio): they begin without it, and end where it is not theirs
 
 A database that is away is waited for, and the log says so. One of an older release is brought up to
 this one by persist, and waited for by the others; one of a newer release is refused by name. The
@@ -14,6 +14,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Coroutine
 from importlib.resources import files
 from typing import Any, Final
 
@@ -145,6 +146,27 @@ async def wait_for_schema(url: str, name: str) -> AsyncConnection:
             await connection.close()
             waiting.still("its schema is of an older release; persist brings it up")
         await asyncio.sleep(RETRY_S)
+
+
+async def while_schema_fits(url: str, name: str, work: Coroutine[Any, Any, None]) -> None:
+    """Do `work`; end it as soon as the database, which may come later, is seen to be another
+    release's.
+
+    Raises:
+        SchemaMismatch: it is.
+    """
+    working = asyncio.ensure_future(work)
+    looking = asyncio.create_task(wait_for_schema(url, name), name="schema")
+    try:
+        await asyncio.wait({working, looking}, return_when=asyncio.FIRST_COMPLETED)
+        if looking.done():
+            # Nothing else is asked over it.
+            await looking.result().close()
+        await working
+    finally:
+        for task in (working, looking):
+            task.cancel()
+        await asyncio.gather(working, looking, return_exceptions=True)
 
 
 def ensure_schema(connection: Connection) -> None:

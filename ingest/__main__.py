@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from common.process import Context, run
+from common.database import SchemaMismatch, while_schema_fits
+from common.process import Context, Fault, run
 from ingest.hosts import HostTable
 from ingest.lease_table import LeaseTable
 from ingest.reject_table import RejectTable
@@ -18,7 +19,7 @@ async def main(context: Context) -> None:
     def database_url() -> str:
         return settings.database_url or paths.embedded_database_url
 
-    await Worker(
+    worker = Worker(
         member=context.member,
         processes=settings.ingest_processes,
         endpoint=paths.batches_endpoint,
@@ -32,7 +33,11 @@ async def main(context: Context) -> None:
         account_limit=settings.default_account_limit,
         documents_url=database_url,
         ready=context.ready,
-    ).run(context.stopping)
+    )
+    try:
+        await while_schema_fits(database_url(), context.name, worker.run(context.stopping))
+    except SchemaMismatch as error:
+        raise Fault(str(error)) from error
 
 
 if __name__ == "__main__":

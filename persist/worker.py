@@ -22,7 +22,7 @@ import zmq
 from common.chunk import CLOCK_SUSPECT, DATABASE_AWAY, DISK_LOW, EVENTS_HELD
 from common.conservation import serve
 from common.envelope import Batch, UnknownVersion
-from common.process import Fault
+from common.process import SAY_AGAIN_S, Fault
 from persist.account import Accounts
 from persist.config import Config
 from persist.disk import Disk
@@ -87,6 +87,7 @@ class Worker:
         self._ask_due_s = 0.0
         self._tick_due_s = 0.0
         self._heard_s = 0.0
+        self._name_due_s = 0.0
 
     def start(self) -> bool:
         """Open everything; False when told to stop before that was done.
@@ -192,7 +193,7 @@ class Worker:
             try:
                 received = self._inlet.receive()
             except UnknownVersion as error:
-                log.error("an ingest process was not understood: %s", error)
+                self._misunderstood(error)
                 continue
             if received is None:
                 return
@@ -203,6 +204,13 @@ class Worker:
             self._hear(route, batch, time.monotonic())
             self._commit_when_full(self._sequencer.take(route, batch))
         self._look_up()
+
+    def _misunderstood(self, error: UnknownVersion) -> None:
+        """Name what another release says; it says it again until it is replaced."""
+        now_s = time.monotonic()
+        if now_s >= self._name_due_s:
+            self._name_due_s = now_s + SAY_AGAIN_S
+            log.error("an ingest process was not understood, and waits: %s", error)
 
     def _hear(self, route: bytes, batch: Batch, now_s: float) -> None:
         for cursor in self._sequencer.cursors(route, batch):

@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from common import envelope
 from common.chunk import CLOCK_SUSPECT, Chunk
 from common.envelope import NEVER_SEEN, HostCursor, HostObservation, Kind
 from common.process import Fault
@@ -162,6 +163,25 @@ def test_an_outlived_process_is_not_believed_about_the_clock(place: Relay) -> No
         assert group.flags == 0
 
 
+def test_an_ingest_process_of_another_release_is_named_once_and_keeps_nobody_waiting(
+    place: Relay, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with place.persist() as persist, closing(Ingest(place.config)) as ours:
+        assert ours.ask(judged(1)).logged == [1]
+        with closing(Ingest(place.config, member=1)) as theirs:
+            with monkeypatch.context() as patch:
+                patch.setattr(envelope, "VERSION", envelope.VERSION + 1)
+                messages = [envelope.encode_batch(envelope.Batch(1, 1)) for _ in range(50)]
+            for message in messages:
+                theirs._socket.send_multipart(message)
+            # In its own tongue, behind all of them.
+            assert theirs.ask(judged(1, account=did(2), host=2)).logged == [1]
+        assert persist.error is None
+    named = [line for line in caplog.messages if "was not understood" in line]
+    assert len(named) == 1
+    assert f"message version {envelope.VERSION + 1}" in named[0]
+
+
 def test_a_restart_goes_on_and_knows_what_was_logged(place: Relay) -> None:
     state = commit_over(NEVER_SEEN, 1)
     sent = [
@@ -306,6 +326,21 @@ def test_times_in_the_log_do_not_go_back_with_the_clock(
         assert second.time_us == first.time_us > 10**15
 
 
+def test_times_in_the_log_do_not_go_back_over_a_restart(
+    place: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        ingest.ask(judged(1))
+    # The clock was set back in between, as after a battery has died.
+    monkeypatch.setattr("persist.worker.time.time_ns", lambda: 10**18)
+    monkeypatch.setattr("persist.segment_log.time.time", lambda: 10**9)
+    with place.persist(), closing(Ingest(place.config)) as ingest:
+        ingest.ask(judged(2, account=did(2)))
+    with place.reader() as reader:
+        first, second = reader.read(1, 1 << 20)
+        assert second.time_us >= first.time_us > 10**15
+
+
 def test_segments_that_left_the_window_go_while_it_runs(place: Relay) -> None:
     place.config = replace(place.config, replay_bytes=1, retain_every_s=0.1)
     with (
@@ -323,6 +358,29 @@ def test_segments_that_left_the_window_go_while_it_runs(place: Relay) -> None:
 
 
 # --- PostgreSQL away ---
+
+
+def test_while_a_flush_takes_long_known_accounts_go_on_and_it_is_made_up_for(place: Relay) -> None:
+    with (
+        place.persist() as persist,
+        closing(Ingest(place.config)) as ingest,
+        psycopg.connect(place.config.database_url) as admin,
+    ):
+        sent = judged(1)
+        assert ingest.ask(sent).logged == [1]
+        eventually(lambda: applied_seq(place) == 1)
+        admin.execute("LOCK TABLE account IN SHARE ROW EXCLUSIVE MODE")
+        for number in range(2, 30):
+            sent = judged(number, state=sent[0].after)
+            assert ingest.ask(sent).logged == [number]
+        eventually(lambda: persist.worker is not None and persist.worker._view.flushing)
+        for number in range(30, 60):
+            sent = judged(number, state=sent[0].after)
+            assert ingest.ask(sent).logged == [number]
+        assert applied_seq(place) == 1
+        admin.rollback()
+        eventually(lambda: applied_seq(place) == 59)
+    assert rows(place, "SELECT rev, seq FROM account") == [(sent[0].after.rev, 59)]
 
 
 @pytest.fixture

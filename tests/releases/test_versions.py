@@ -178,3 +178,19 @@ def test_an_ingest_process_of_the_release_before_is_named_by_our_persist(
     assert ingest.end() == 0
     successor = fleet.start("ingest")
     successor.wait_says("ready")
+
+
+def test_ours_refuse_the_database_of_a_later_release_by_name(fleet: Fleet) -> None:
+    _server, url = with_database(fleet)
+    persist = fleet.start("persist")
+    persist.wait_says("ready")
+    later = database.SCHEMA_VERSION + 1
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE relay SET value = %s WHERE name = 'schema_version'", (later,))
+    for stage in ("ingest", "broadcast"):
+        assert f"the database has schema version {later}" in refusal(fleet.start(stage))
+    persist.signal()
+    assert persist.end() == 0
+    kept = fingerprint(fleet.data_dir, url)
+    assert f"the database has schema version {later}" in refusal(fleet.start("persist"))
+    assert fingerprint(fleet.data_dir, url) == kept
