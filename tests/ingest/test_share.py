@@ -411,6 +411,16 @@ def test_nothing_more_is_given_up_while_as_much_is_on_its_way() -> None:
     assert plan(ME, table, {0, 1}, held, (), 99.0).give == []
 
 
+def test_what_is_at_home_here_is_given_up_last() -> None:
+    held = dict.fromkeys(range(SHARD_COUNT), 100)
+    table = [Row(number, 0, 50, 100, -5.0) for number in held]
+    # Who is at home in the odd ones is not there; still they go before the even ones.
+    assert all(number % 2 for number in plan(ME, table, {0, 7}, held, (), 99.0).give)
+    # Who lacks his own goes before that.
+    three = plan(ME._replace(processes=3), table, {0, 2}, held, (), 99.0).give
+    assert {number % 3 for number in three} == {2}
+
+
 def test_contact_is_unbroken_since_the_last_break() -> None:
     contact = Contact()
     assert contact.unbroken_s(5.0) == 0.0
