@@ -34,6 +34,8 @@ from common.log import Damaged
 from common.log_walk import Broken, Found, read_told, walk
 from common.logged import open_row
 from common.segment_files import list_segments, segment_path
+from persist.checkpoint import Checkpoint, CheckpointError, decode_checkpoint
+from persist.checkpoint_file import CHECKPOINT_NAME
 from persist.known import ALL, NOTHING, Fold, after, differing, unpack
 from persist.replay import Logged
 
@@ -80,6 +82,8 @@ class Verifier:
         # (host, generation) → its newest number in the log; its name and saved cursor.
         self._newest: dict[tuple[int, int], int] = {}
         self._saved: dict[tuple[int, int], tuple[str, int]] = {}
+        self._last_seq = 0
+        self._checkpoint = self._read_checkpoint()
         self._sizes = [segment_path(log_dir, base).stat().st_size for base in self._bases()]
         self._began_s = time.monotonic()
         self._told_s = self._began_s
@@ -88,6 +92,7 @@ class Verifier:
         """Check the log up to what is durable."""
         told = read_told(self._dir)
         self._scan(1, told.durable_seq if told.epoch else None, check=True)
+        self._compare_checkpoint()
 
     def log_and_view(self, url: str) -> None:
         """Check the log, and the view against it.
@@ -115,9 +120,27 @@ class Verifier:
         if end is not None and (durable_seq := read_told(self._dir).durable_seq) > end:
             self._scan(end, durable_seq, check=True)
         self._late_rows(viewed_seq)
+        self._compare_checkpoint()
 
     def _bases(self) -> list[int]:
         return list_segments(self._dir)
+
+    def _read_checkpoint(self) -> Checkpoint | None:
+        """What lies beside the log; first of all, as the log is never behind it."""
+        try:
+            return decode_checkpoint((self._dir / CHECKPOINT_NAME).read_bytes())
+        except FileNotFoundError:
+            return None
+        except CheckpointError as error:
+            self._report.tell("damage", f"{CHECKPOINT_NAME}: {error}")
+            return None
+
+    def _compare_checkpoint(self) -> None:
+        """Every fact in it was durable in the log before."""
+        told = self._checkpoint
+        if told is not None and told.durable_seq > self._last_seq:
+            self._report.tell("mismatch", f"{CHECKPOINT_NAME}: it says that seq {told.durable_seq} had "
+                              f"been reached, and the log ends with {self._last_seq}")  # fmt: skip
 
     # --- the log ---
 
@@ -160,6 +183,7 @@ class Verifier:
                 fold.first_seq = chunk.first_seq
                 fold.whole = chunk.first_seq == 1
             next_seq = chunk.next_seq
+            self._last_seq = max(self._last_seq, next_seq - 1)
             if check:
                 report.bytes += len(chunk.raw)
                 self._progress()

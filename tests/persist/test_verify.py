@@ -16,6 +16,8 @@ from common.chunk import HEAD, Chunk, Row, encode_chunk, peek_head
 from common.log_walk import Found, walk
 from common.segment_files import HEAD_NAME, HeadFile, list_segments, segment_path
 from persist import verify
+from persist.checkpoint import decode_checkpoint, encode_checkpoint
+from persist.checkpoint_file import CHECKPOINT_NAME
 from persist.verify import CURSOR_SLACK, main
 from tests.fix_postgres import Postgres
 from tests.persist.running import Relay
@@ -254,6 +256,23 @@ def replace_row(log_dir: Path, found: Found, change: Callable[[Row], Row]) -> No
     assert peek_head(bytes(data), found.offset).length == len(new.raw)
     data[found.offset : found.offset + len(new.raw)] = new.raw
     path.write_bytes(data)
+
+
+def test_a_checkpoint_that_is_broken_or_ahead_of_the_log_is_named(
+    log_dir: Path, verified: Verified
+) -> None:
+    path = log_dir / CHECKPOINT_NAME
+    known = decode_checkpoint(path.read_bytes())
+    assert known.durable_seq > 0
+    path.write_bytes(encode_checkpoint(replace(known, durable_seq=known.durable_seq + 1)))
+    code, out = verified(log_dir)
+    assert code == 1
+    assert f"mismatch: checkpoint: it says that seq {known.durable_seq + 1} had been reached" in out
+    flip(log_dir, path.name, 20)
+    code, out = verified(log_dir)
+    assert (code, "damage: checkpoint: its CRC does not match its bytes" in out) == (1, True)
+    path.unlink()
+    assert verified(log_dir)[0] == 0
 
 
 def test_a_hole_is_told_and_is_no_damage(tmp_path: Path, verified: Verified) -> None:
