@@ -18,6 +18,7 @@ It does not know the log, and it does not know who asks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -135,24 +136,39 @@ class Duplicates:
             del self._streams[key]
         return True
 
-    def scan_seq(self, next_seq: int, lagging_before: int = 0) -> int:
+    def scan_seq(self, next_seq: int, known: Iterable[Lagging] = ()) -> int:
         """The seq from which a successor has to read rows to know all this, given the cursors.
 
         Args:
-            lagging_before: streams that begin before it are known to the successor by `lagging`.
+            known: streams that it knows otherwise.
         """
-        firsts = (
-            next(iter(stream.seqs.values())) for stream in self._streams.values() if stream.seqs
+        names = {(lagging.host, lagging.generation) for lagging in known}
+        return min(
+            (
+                next(iter(stream.seqs.values()))
+                for name, stream in self._streams.items()
+                if stream.seqs and name not in names
+            ),
+            default=next_seq,
         )
-        return min((first for first in firsts if first >= lagging_before), default=next_seq)
 
-    def lagging(self, before: int) -> list[Lagging]:
-        """The streams whose first row above their cursor lies before a seq."""
-        return [
-            Lagging(host, generation, dict(stream.seqs), dict(stream.newest))
-            for (host, generation), stream in self._streams.items()
+    def lagging(self, before: int, max_events: int) -> list[Lagging]:
+        """The streams whose first row above their cursor lies before a seq: as many as have so many
+        events together, the smallest first.
+        """
+        found = [
+            (len(stream.seqs), name)
+            for name, stream in self._streams.items()
             if stream.seqs and next(iter(stream.seqs.values())) < before
         ]
+        lagging = []
+        for events, name in sorted(found):
+            max_events -= events
+            if max_events < 0:
+                break
+            stream = self._streams[name]
+            lagging.append(Lagging(*name, dict(stream.seqs), dict(stream.newest)))
+        return lagging
 
     def recall(self, lagging: Lagging) -> None:
         """Take in what a predecessor knew of a stream. Before any row that is read again."""

@@ -137,10 +137,15 @@ def test_a_stream_that_lags_does_not_hold_the_others_back() -> None:
         duplicates.add(2, 1, upstream_seq, BOB, upstream_seq)
     duplicates.advance(HostCursor(2, 1, 105))
     assert duplicates.scan_seq(200) == 1
-    assert duplicates.scan_seq(200, 50) == 106
-    (lagging,) = duplicates.lagging(50)
+    (lagging,) = duplicates.lagging(50, 3)
+    assert duplicates.scan_seq(200, [lagging]) == 106
     assert (lagging.host, lagging.generation, lagging.seqs) == (1, 1, {10: 1, 20: 2, 30: 3})
-    assert duplicates.lagging(1) == []
+    assert duplicates.lagging(1, 99) == []
+    assert duplicates.lagging(50, 2) == []
+    # Of both the smaller one first: the other one has to be read from its rows.
+    duplicates.advance(HostCursor(1, 1, 10))
+    assert [one.host for one in duplicates.lagging(200, 5)] == [1]
+    assert [one.host for one in duplicates.lagging(200, 6)] == [1, 2]
     # A successor knows by it what it knew by the rows.
     successor = Duplicates()
     successor.advance(HostCursor(1, 1, 10))
@@ -154,7 +159,7 @@ def test_a_stream_that_lags_does_not_hold_the_others_back() -> None:
 
 
 def test_what_lagged_in_a_generation_that_is_over_is_not_recalled() -> None:
-    (lagging,) = filled(10, 20).lagging(99)
+    (lagging,) = filled(10, 20).lagging(99, 99)
     successor = Duplicates()
     successor.advance(HostCursor(1, 2, 3))
     successor.recall(lagging)
