@@ -5,7 +5,8 @@
     intact chunks … | broken              the same, where something announced is missing: it is lost
     intact chunks … | of a later release  UnknownFormat: nothing may be changed
 
-Only one chunk is ever in flight, so whole chunks behind a broken one prove damage, not a crash.
+persist has one chunk in flight, so whole chunks behind a broken one prove damage, not a crash. (With
+several, a power cut may break the first of them alone: told as damage, though nobody had seen it.)
 But bytes of a frame may look like chunks. While nothing announced is missing, only a chunk right
 behind the broken one counts; else the one from which the chain leads to the last announced
 (common/salvage.py).

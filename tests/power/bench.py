@@ -236,7 +236,7 @@ def cut(
 
     power = PowerDisk(place, point)
     try:
-        next_seq = _check(moment, place, power if again else QuickDisk(), rng)
+        next_seq, gone = _check(moment, place, power if again else QuickDisk(), rng)
     except Lost as lost:
         head = pattern.head
         raise Lost(
@@ -248,12 +248,12 @@ def cut(
     for snapshot, announced in later:
         then = moment._replace(
             snapshot=snapshot, announced=max(announced, moment.announced),
-            events={**events, next_seq: NEW},
+            events={**events, next_seq: NEW}, rotten=moment.rotten | gone,
         )  # fmt: skip
         cut(then, rng.choice(PATTERNS), rng, place)
 
 
-def _check(moment: Moment, place: Path, disk: Disk, rng: random.Random) -> int:
+def _check(moment: Moment, place: Path, disk: Disk, rng: random.Random) -> tuple[int, set[int]]:
     with closing(SegmentReader(place)) as reader:
         # Before anybody repairs it: what is announced can be read.
         head = head_of(place)
@@ -283,23 +283,29 @@ def _check(moment: Moment, place: Path, disk: Disk, rng: random.Random) -> int:
     with closing(SegmentReader(place)) as reader:
         if reader.oldest_seq > moment.oldest:
             raise Lost(f"begins at {reader.oldest_seq}, not {moment.oldest}")
-        found = _compare(moment, reader, reader.oldest_seq)
-        wanted = set(range(reader.oldest_seq, next_seq + 1)) - moment.rotten
-        if found[next_seq] != NEW or found.keys() != wanted:
+        found, gone = _compare(moment, reader, reader.oldest_seq)
+        whole = set(range(reader.oldest_seq, next_seq + 1))
+        if found[next_seq] != NEW or found.keys() | gone != whole:
             raise Lost(f"{len(found)} events from {reader.oldest_seq} to {next_seq}")
-    return next_seq
+    return next_seq, gone
 
 
-def _compare(moment: Moment, reader: SegmentReader, from_seq: int) -> dict[int, bytes]:
+def _compare(
+    moment: Moment, reader: SegmentReader, from_seq: int
+) -> tuple[dict[int, bytes], set[int]]:
+    """What can be read, and what is told to be damaged."""
     found: dict[int, bytes] = {}
+    gone: set[int] = set()
     durable_seq = reader.durable_seq
     while from_seq <= durable_seq:
         try:
             chunks = reader.read(from_seq, 4000)
         except Damaged as damaged:
             hole = range(damaged.from_seq or 0, damaged.until_seq or durable_seq + 1)
-            if not moment.rotten.issuperset(hole):
+            # Of several chunks in flight, pages of the first may be lost and the others be there.
+            if not moment.rotten.issuperset(seq for seq in hole if seq <= moment.announced):
                 raise Lost(f"at seq {from_seq}: {damaged!r}") from damaged
+            gone |= set(hole)
             from_seq = hole.stop
             continue
         except Exception as error:
@@ -314,7 +320,7 @@ def _compare(moment: Moment, reader: SegmentReader, from_seq: int) -> dict[int, 
     wanted = range(moment.oldest, min(moment.announced, durable_seq) + 1)
     if missing := sorted(set(wanted) - found.keys() - moment.rotten):
         raise Lost(f"seqs {missing} are missing")
-    return found
+    return found, gone
 
 
 def scripted() -> Iterator[str]:
