@@ -10,6 +10,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from broadcast.hole import Hole
 from broadcast.inlet import Inlet
 from broadcast.playback import Playback
 from common.chunk import ROW, Chunk, ChunkKind, encode_chunk
-from common.log import Outdated
+from common.log import Damaged, Outdated
 from common.segments import SegmentReader
 from persist.disk import Disk
 from persist.segment_log import SegmentLog
@@ -414,6 +415,10 @@ def test_whatever_is_damaged_each_number_is_an_event_or_told_to_be_missing(
                 assert next_seq == newest + 1
             else:
                 assert sink.departed is Departure.DAMAGED
+                # Only where nobody knows how the log goes on.
+                with closing(SegmentReader(folder)) as reader, pytest.raises(Damaged) as damaged:
+                    reader.read(next_seq, 1)
+                assert damaged.value.until_seq is None
         await relay.close()
         writer.log.close()
 
