@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 import pytest
@@ -19,6 +19,7 @@ from ingest import fleet, share
 from ingest import worker as ingest_worker
 from ingest.hosts import HostRow
 from ingest.lease_table import Look
+from ingest.leases import Leases
 from ingest.share import Me
 from ingest.target import parse_target
 from tests.fix_loop import LoopRun
@@ -249,6 +250,32 @@ def test_a_shard_that_is_lost_while_the_hosts_are_being_read_is_not_begun(
                 assert network.hosts[0].accepted == 0
 
     loop_run(story())
+
+
+def test_an_answer_about_another_lease_than_ours_changes_nothing() -> None:
+    told: list[str] = []
+
+    async def retire(_shards: Collection[int]) -> None:
+        raise AssertionError("nothing is given up")
+
+    leases = Leases(
+        MemoryLeases(),
+        Me(0, 1, 1),
+        taken=lambda: told.append("taken"),
+        claimed=lambda: told.append("claimed"),
+        lost=lambda shards: told.append(f"lost {list(shards)}"),
+        retire=retire,
+    )
+    leases.held = {3: 10, 4: 10}
+    # An answer to a claim of an earlier lease, and to one of a shard that is not ours any more.
+    leases.claimed([ShardClaim(3, 9), ShardClaim(5, 10)])
+    leases.outlived([ShardClaim(3, 9), ShardClaim(4, 10), ShardClaim(5, 99)])
+    assert (leases.readable, told) == ({}, [])
+    leases.claimed([ShardClaim(3, 10), ShardClaim(4, 10)])
+    assert leases.readable == {3: 10, 4: 10}
+    leases.outlived([ShardClaim(4, 11)])
+    assert leases.readable == {3: 10}
+    assert told == ["claimed", "lost [4]"]
 
 
 # --- given up for balance ---
