@@ -207,6 +207,22 @@ def test_missing_cut_and_swapped_segments_are_named(
     )
 
 
+def test_a_chunk_that_was_taken_out_is_named(log_dir: Path, verified: Verified) -> None:
+    """Every CRC is right; only the chain and the numbers show it."""
+    found = middle(log_dir)
+    data = (log_dir / found.file).read_bytes()
+    end = found.offset + len(found.chunk.raw)
+    (log_dir / found.file).write_bytes(data[: found.offset] + data[end:])
+    code, out = verified(log_dir)
+    assert code == 1
+    (line,) = [line for line in out.splitlines() if line.startswith("damage:")]
+    first, last = found.chunk.first_seq, found.chunk.next_seq - 1
+    assert line == (
+        f"damage: {found.file}, byte {found.offset}: a chunk does not name the CRC of the one before "
+        f"it; seqs {first} to {last} are lost"
+    )
+
+
 def test_a_torn_tail_behind_what_was_announced_is_no_damage(
     log_dir: Path, verified: Verified
 ) -> None:
