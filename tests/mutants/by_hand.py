@@ -11,6 +11,8 @@ _JUDGE: Final = "ingest/judge.py"
 _TREE: Final = "ingest/inversion.py"
 _NODE: Final = "ingest/node.py"
 _EVENT: Final = "common/event.py"
+_WORKER: Final = "persist/worker.py"
+_SEGMENTS: Final = "persist/segment_log.py"
 
 _OF_THE_JUDGE: Final = (
     Bug(
@@ -664,7 +666,10 @@ _OF_THE_LOG: Final = (
     ),
     Bug(
         "persist/sequencer.py",
-        "        if batch.log_epoch != self._log_epoch:\n            return\n",
+        "        if batch.log_epoch != self._log_epoch:\n"
+        "            fates.received += len(batch.events)\n"
+        "            fates.unheard += len(batch.events)\n"
+        "            return\n",
         "",
         "What was sent to the process before us is taken",
     ),
@@ -1031,6 +1036,112 @@ _OF_THE_PIPELINE: Final = (
     ),
 )
 
+_OF_THE_ORDER: Final = (
+    Bug(
+        _WORKER,
+        "            self._log.wait(chunk.next_seq - 1)\n        except OSError",
+        "            self._outlet.publish(chunk)\n"
+        "            self._log.wait(chunk.next_seq - 1)\n"
+        "        except OSError",
+        "A chunk is published before it is synced, and again behind that",
+    ),
+    Bug(
+        _WORKER,
+        "        self._write(group)\n        self._answer(group)\n",
+        "        self._answer(group)\n        self._write(group)\n",
+        "A group is answered before it is written",
+    ),
+    Bug(
+        _SEGMENTS,
+        "        if self._unsynced and self._fd is not None:\n"
+        "            self._sync()\n"
+        "        # An outlived writer may have flushed, but announces nothing.\n"
+        "        head = self._check_fence()\n",
+        "        head = self._check_fence()\n"
+        "        head.durable_seq = self._chain.next_seq - 1\n"
+        "        if self._unsynced and self._fd is not None:\n"
+        "            self._sync()\n",
+        "The head is announced before the sync",
+    ),
+    Bug(
+        _SEGMENTS,
+        "            self._disk.sync(self._fd)\n        except OSError:\n",
+        "            pass\n        except OSError:\n",
+        "No group is synced",
+    ),
+    Bug(
+        _SEGMENTS,
+        "            self._disk.write(fd, data, tail.rewrite_from)\n",
+        "            pass\n",
+        "What a writer that died had not announced is trusted, and not written again",
+    ),
+    Bug(
+        _SEGMENTS,
+        "        self._check_fence().oldest_seq = self.oldest_seq\n"
+        "        self._remove([segment.base for segment in gone])\n",
+        "        self._remove([segment.base for segment in gone])\n"
+        "        self._check_fence().oldest_seq = self.oldest_seq\n",
+        "Segments are removed before readers are told that they go",
+    ),
+    Bug(
+        _SEGMENTS,
+        "        self._fd = self._disk.open(path, create=True)\n"
+        "        # The name must be on disk before anything in the file can be called durable.\n"
+        "        self._disk.sync_folder(self._dir)\n",
+        "        self._fd = self._disk.open(path, create=True)\n",
+        "The name of a new segment is not synced",
+    ),
+    Bug(
+        _WORKER,
+        "        self._write(group)\n"
+        "        self._answer(group)\n"
+        "        # Now or never: whatever has changed accounts is on disk.\n"
+        "        self._flush_view(time.monotonic())\n",
+        "        now_s, seq = time.monotonic(), self._sequencer.next_seq - 1\n"
+        "        if self._view.due(now_s, seq):\n"
+        "            self._writer.ask(self._view.begin(now_s, seq))\n"
+        "        self._write(group)\n"
+        "        self._answer(group)\n",
+        "The database is told of a group before that is on disk",
+    ),
+    Bug(
+        "persist/catch_up.py",
+        "            self.duplicates.add(host, row.generation, row.upstream_seq, row.account, seq)\n",
+        "            pass\n",
+        "After a restart the rows of the log are not remembered",
+    ),
+    Bug(
+        "persist/duplicates.py",
+        "        names = {(lagging.host, lagging.generation) for lagging in known}\n        return min(\n",
+        "        return next_seq\n        return min(\n",
+        "A start reads no rows that are in the database already",
+    ),
+    Bug(
+        "persist/checkpoint_file.py",
+        "        disk.sync(fd)\n    finally:",
+        "        pass\n    finally:",
+        "A checkpoint gets its name before it is synced",
+    ),
+    Bug(
+        _SEGMENTS,
+        "        self._epoch = max(head.epoch, self._chain.epoch) + 1\n",
+        "        self._epoch = max(head.epoch, self._chain.epoch, 1)\n",
+        "A new writer takes over the epoch of the one before",
+    ),
+    Bug(
+        _SEGMENTS,
+        "            self._disk.truncate(fd, tail.end)\n",
+        "            pass\n",
+        "A torn tail is not cut",
+    ),
+    Bug(
+        "common/process.py",
+        "    if _is_orphan(parent):\n",
+        "    if False:\n",
+        "A process whose supervisor died while Python was loaded runs on",
+    ),
+)
+
 BUGS: Final[tuple[Bug, ...]] = (
     *_OF_THE_JUDGE,
     *_OF_THE_TREE,
@@ -1039,4 +1150,5 @@ BUGS: Final[tuple[Bug, ...]] = (
     *_OF_IDENTITY,
     *_OF_THE_LOG,
     *_OF_THE_PIPELINE,
+    *_OF_THE_ORDER,
 )
