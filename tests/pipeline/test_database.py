@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -34,9 +34,13 @@ NETWORK: Final = NetworkConfig(
 )  # fmt: skip
 """Accounts that nobody has met come all the time, so that the database is needed all the time."""
 NEWCOMERS: Final = 3
-FLUSH_BYTES: Final = (1, 200, 700, 1500, 3000)
-"""So many bytes into what goes either way the connection is cut: a flush has some thousands."""
-CUT_NAMES: Final = ("persist writer", "persist finder", "documents")
+CUTS: Final = (
+    *(("persist writer", at) for at in (1, 200, 700, 1500, 3000)),
+    *(("persist finder", at) for at in (1, 200)),
+    *(("documents", at) for at in (1, 200)),
+)
+"""Whose connection is cut, and after how many bytes that it carries one way: a flush has some thousands."""
+MANY_CUTS: Final = tuple(("persist writer", at) for at in range(0, 6000, 150))
 
 
 @dataclass(slots=True)
@@ -164,7 +168,7 @@ def test_a_database_that_is_late_away_slow_or_cut_off_costs_time_alone(
                     await at.commits()
                     await away(at, wire)
                     await slow(at, wire)
-                    await cut_off(at, wire)
+                    await cut_off(at, wire, CUTS)
                     await at.end()
 
         loop_run(story(), 180.0)
@@ -201,19 +205,32 @@ async def slow(at: House, wire: Wire) -> None:
     wire.bytes_per_s = None
 
 
-async def cut_off(at: House, wire: Wire) -> None:
-    """Again and again, at places that nobody chose, under load."""
-    load = asyncio.create_task(at.network.run(RATE, 60.0))
+async def cut_off(at: House, wire: Wire, cuts: Iterable[tuple[str, int]]) -> None:
+    """Again and again, both ways, under load."""
+    load = asyncio.create_task(at.network.run(RATE, 600.0))
     done = wire.cuts
-    for name in CUT_NAMES:
+    for name, after_bytes in cuts:
         for way in Way:
-            for after_bytes in FLUSH_BYTES if name == "persist writer" else FLUSH_BYTES[:2]:
-                wire.cut(name, way, after_bytes)
-                await at.until(f"a cut of {name}", lambda: not wire.armed)
-                done += 1
+            wire.cut(name, way, after_bytes)
+            await at.until(f"a cut of {name}", lambda: not wire.armed)
+            done += 1
     assert wire.cuts == done
     at.network.stop()
     await load
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop_run", ["uvloop"], indirect=True)
+def test_a_relay_whose_flushes_are_cut_off_at_every_place_loses_nothing(
+    loop_run: Any, postgres_url: str
+) -> None:
+    async def story() -> None:
+        with Wire(postgres_url) as wire:
+            async with Network(NETWORK) as network, beside(network, wire.url) as at:
+                await cut_off(at, wire, MANY_CUTS)
+                await at.end()
+
+    loop_run(story(), 600.0)
 
 
 def did_of(frame: bytes) -> str:
