@@ -61,6 +61,34 @@ def owned(at: House) -> dict[int | None, int]:
     return {owner: owners.count(owner) for owner in set(owners)}
 
 
+def asked(at: House, sql: str, *values: object) -> Any:
+    """The one value that a question has for an answer."""
+    with closing(psycopg.connect(Paths(at.relay.data).embedded_database_url)) as connection:
+        row = connection.execute(sql.encode(), values).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def backend_of(at: House, name: str) -> int:
+    """The server process that serves the connection of this name."""
+    sql = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
+    return int(asked(at, sql, f"standpipe {name}"))
+
+
+def seen_at(at: House, member: int) -> Any:
+    return asked(at, "SELECT seen_at FROM member WHERE number = %s", member)
+
+
+async def until_seen_again(at: House, member: int) -> None:
+    """Wait until a process has looked at the table."""
+    seen = await asyncio.to_thread(seen_at, at, member)
+    await at.until("a look at the table", lambda: seen_at(at, member) > seen)
+
+
+def expired(at: House) -> int:
+    return int(asked(at, "SELECT count(*) FROM shard WHERE expires_at < now()"))
+
+
 def unaccounted(at: House) -> float:
     return sum(at.relay.metrics(name)["standpipe_unaccounted"] for name in BOTH)
 
@@ -153,10 +181,17 @@ def test_a_database_that_stands_still_moves_no_shard(loop_run: Any, away_s: floa
             postgres = await asyncio.to_thread(at.relay.pid, "postgres")
             before = await asyncio.to_thread(leases, at)
             came = len(at.live.frames)
-            with standing_still(postgres, *await asyncio.to_thread(children_of, postgres)):
-                # What expires is time itself.
-                await asyncio.sleep(away_s)
-                assert len(at.live.frames) > came
+            # One process is answered later than the other, who sees all its leases expired meanwhile.
+            late = await asyncio.to_thread(backend_of, at, "ingest-1 leases")
+            others = set(await asyncio.to_thread(children_of, postgres)) - {late}
+            with standing_still(late):
+                with standing_still(postgres, *others):
+                    # What expires is time itself.
+                    await asyncio.sleep(away_s)
+                    assert len(at.live.frames) > came
+                for _ in range(2):
+                    await until_seen_again(at, 0)
+                assert await asyncio.to_thread(expired, at) == SHARD_COUNT / 2
             await flows(at.network)
             # Everybody has looked again, more than once.
             await asyncio.sleep(3 * LOOK_S)
