@@ -20,7 +20,6 @@ import gc
 import os
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +35,7 @@ from common.logged import open_row
 from common.segment_files import list_segments, segment_path
 from persist.checkpoint import Checkpoint, CheckpointError, decode_checkpoint
 from persist.checkpoint_file import CHECKPOINT_NAME
+from persist.findings import SHOWN, Report
 from persist.known import ALL, NOTHING, Fold, after, differing, unpack
 from persist.replay import Logged
 
@@ -46,31 +46,8 @@ CURSOR_SLACK: Final = 10_000
 
 A cursor moves over what is dropped too, and of a flood of drops not each leaves a row.
 """
-SHOWN: Final = 200
-"""Findings that are told; the rest is counted."""
 PROGRESS_S: Final = 2.0
 _OURS: Final = int(Mark.OURS)
-
-
-@dataclass(slots=True)
-class Report:
-    """What was found. findings: how many; the first ones were printed."""
-
-    findings: int = 0
-    events: int = 0
-    bytes: int = 0
-    whole: int = 0
-    partly: int = 0
-    left: int = 0
-    lost: int = 0
-    cursors: int = 0
-    cursors_above: int = 0
-
-    def tell(self, kind: str, what: str) -> None:
-        """Print a finding."""
-        self.findings += 1
-        if self.findings <= SHOWN:
-            print(f"{kind}: {what}", flush=True)
 
 
 class Verifier:
@@ -395,24 +372,8 @@ def main(words: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 1
-    if report.findings > SHOWN:
-        print(f"… and {report.findings - SHOWN} more")
-    print(_summary(report, verifier.rate(), view=chosen.view), flush=True)
+    print(report.summary(verifier.rate(), view=chosen.view), flush=True)
     return 1 if report.findings else 0
-
-
-def _summary(report: Report, rate: str, *, view: bool) -> str:
-    text = f"log: {report.events} events, {report.bytes:,} bytes, {rate}"
-    if view:
-        text += (
-            f"\nview: {report.whole + report.partly} accounts compared ({report.partly} of them in "
-            f"part), {report.left} have left the log, {report.lost} lie where it is lost; "
-            f"{report.cursors} cursors"
-        )
-        if report.cursors_above:
-            text += f", {report.cursors_above} of them a little above what left a trace"
-    found = f"{report.findings} found" if report.findings else "sound"
-    return f"{text}\n{found}"
 
 
 def _applied_seq(connection: Connection) -> int:

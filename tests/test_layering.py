@@ -49,7 +49,7 @@ EDGES: Final = {
     },
     "persist": {
         "__main__.py", "checkpoint_file.py", "disk.py", "inlet.py", "opening.py", "outlet.py",
-        "segment_log.py", "store.py", "store_thread.py", "upkeep.py", "verify.py", "worker.py",
+        "segment_log.py", "store_thread.py", "upkeep.py", "verify.py", "worker.py",
     },
     "broadcast": {
         "fanout.py", "inlet.py", "playback.py", "server.py", "store.py", "subscriber.py",

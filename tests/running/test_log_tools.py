@@ -220,6 +220,14 @@ def test_a_place_without_a_log_and_wrong_words_are_told(typed: Typed, tmp_path: 
     assert typed("pg")[0] == 2
 
 
+def test_a_relay_that_does_not_run_cannot_be_stopped(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STANDPIPE_DATA_DIR", str(tmp_path / "none"))
+    code, _out, err = typed("stop")
+    assert (code, f"no relay runs on {tmp_path / 'none'}" in err) == (1, True)
+
+
 def test_a_frame_that_does_not_decode_is_told_by_its_row() -> None:
     row = Row(0, 9, 1, 6, 5, 3, 1, 77, 1, 2, 1_000_000, 0, b"x" * 16)
     assert event_line(4, row, None) == (
