@@ -86,7 +86,7 @@ TARGETS: Final[dict[str, Target]] = {
     "persist/worker.py": Target(0, _POINTS),
     "persist/segment_log.py": Target(0, _POINTS),
     "persist/catch_up.py": Target(0, _POINTS),
-    "persist/duplicates.py": Target(0, _POINTS),
+    "persist/duplicates.py": Target(2, ("tests/persist/test_duplicates.py", *_POINTS)),
     "persist/checkpoint_file.py": Target(0, _POINTS),
     "common/process.py": Target(0, ("tests/running/test_process.py",)),
     "persist/tally.py": Target(2, ("tests/persist/test_tally.py",)),
