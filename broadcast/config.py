@@ -64,8 +64,8 @@ class HttpLimits:
     body_s: for the rest of the request after its head.
     head_bytes, body_bytes: what a request may hold.
     idle_s: how long a connection is kept for another request.
-    retire_s: how long, at the end, handshakes under way are completed while no new ones are let in;
-        RETIRE_S where there are siblings to leave them to.
+    retire_s: how long, at the end, handshakes under way are completed while new ones are given to
+        the siblings; RETIRE_S where there are any.
     drain_s: how long answers under way may take when the process ends.
     """
 
@@ -79,7 +79,9 @@ class HttpLimits:
 
 
 RETIRE_S: Final = 0.5
-"""More than a round trip, and less than the second after which a client says its SYN again."""
+"""More than a round trip, in seconds."""
+SHARE_S: Final = 10.0
+"""How often a member sees to it that all have their share of new connections, in seconds."""
 SILENCE_S: Final = 5.0
 """Persist beats each second; after this long without chunk or beat, health says 503, in seconds."""
 BEHIND_S: Final = 10.0

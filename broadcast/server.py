@@ -29,21 +29,13 @@ from broadcast.version import SERVER
 from broadcast.xrpc import XrpcError
 
 _BACKLOG: Final = 1024
-_SO_ATTACH_FILTER: Final = 26
-_FILTER_STEP: Final = struct.Struct("=HBBI")
-_NO_SYN: Final = b"".join(
-    _FILTER_STEP.pack(*step)
-    for step in (
-        (0x30, 0, 0, 13),  # load the byte of the TCP header that has the flags
-        (0x45, 0, 1, 0x02),  # SYN?
-        (0x06, 0, 0, 0),  # then drop it,
-        (0x06, 0, 0, 0xFFFFFFFF),  # else take the whole packet
-    )
-)
-"""A socket filter that drops every SYN and lets handshakes under way go on.
-
-Source: linux/filter.h, linux/bpf_common.h; RFC 9293 §3.1.
-"""
+_SO_ATTACH_REUSEPORT_CBPF: Final = 51
+_SO_DETACH_REUSEPORT_BPF: Final = 68
+_RETURN: Final = struct.Struct("=HBBI")
+"""One instruction of a classic BPF program. Source: linux/filter.h, socket(7)."""
+_STEER_AGAIN_S: Final = 0.05
+_PROBE_S: Final = 0.1
+"""How long a connection of our own may take to be seen here, if it came here, in seconds."""
 _log = logging.getLogger("standpipe")
 _PHRASES: Final = {400: "Bad Request", 408: "Request Timeout"}
 
@@ -52,6 +44,8 @@ class Http(H11Protocol):
     """One HTTP connection. Deadlines run for the head and the body of each request."""
 
     limits: ClassVar[HttpLimits]
+    probes: ClassVar[dict[int, asyncio.Event]]
+    """Connections of our own, by their port, that wait to see whether they come here."""
     connections_max: ClassVar[int]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -63,10 +57,20 @@ class Http(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected; its first head is due."""
         super().connection_made(cast(asyncio.Transport, transport))
+        if self.probes and self._is_probe():
+            self.transport.abort()
+            return
         if len(self.connections) > self.connections_max:
             self.transport.abort()
             return
         self._watch()
+
+    def _is_probe(self) -> bool:
+        peer = self.transport.get_extra_info("peername")
+        probe = self.probes.get(peer[1]) if peer else None
+        if probe is not None:
+            probe.set()
+        return probe is not None
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, in any segmentation."""
@@ -191,7 +195,9 @@ class Listener:
         class BoundSubscriber(Subscriber):
             pass
 
+        self._probes: dict[int, asyncio.Event] = {}
         BoundHttp.limits = limits
+        BoundHttp.probes = self._probes
         BoundHttp.connections_max = service.limits.connections
         BoundSubscriber.service = service
         config = uvicorn.Config(
@@ -229,14 +235,61 @@ class Listener:
         """Leave new connections to the siblings; call before `close`, while all else still goes on.
 
         What lies in a listening socket's queue when it is closed is reset, and so are handshakes
-        under way, though a sibling listens on the same port. So new ones are not let in first: a
-        dropped SYN is said again after a second, and finds a sibling then.
+        under way, though a sibling listens on the same port. So the kernel is told first to give
+        new ones to a sibling, and what had begun before is accepted and answered.
         """
         shared = [sock for sock in self._sockets if _is_shared(sock)]
-        if self._retire_s and shared:
-            for sock in shared:
-                _let_nobody_in(sock)
-            await asyncio.sleep(self._retire_s)
+        if not self._retire_s or not shared:
+            return
+        siblings = [(sock, await self._sibling_of(sock)) for sock in shared]
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + self._retire_s
+        while (left_s := ends_s - loop.time()) > 0:
+            for sock, sibling in siblings:
+                if sibling is not None:
+                    _steer(sock, sibling)  # again and again, as a sibling may have let go
+            await asyncio.sleep(min(left_s, _STEER_AGAIN_S))
+
+    def share(self) -> None:
+        """Let every member have its part again, after one that ended had steered its own away."""
+        for sock in self._sockets:
+            if _is_shared(sock):
+                with contextlib.suppress(OSError):  # most often there is nothing to be let go
+                    sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+
+    async def _sibling_of(self, sock: socket.socket) -> int | None:
+        """The place of a sibling among those who listen on this port; None when there is none.
+
+        Nobody tells which place is whose. But of the first two only one can be ours.
+        """
+        for place in (0, 1):
+            if not _steer(sock, place):
+                return None
+            if not await self._comes_here(sock):
+                return place
+        self.share()
+        return None
+
+    async def _comes_here(self, sock: socket.socket) -> bool:
+        """Whether a new connection to our port comes to this very process, or to nobody."""
+        loop = asyncio.get_running_loop()
+        seen = asyncio.Event()
+        family, address = _own_address(sock)
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.bind((address, 0))
+                self._probes[probe.getsockname()[1]] = seen
+                connecting = loop.sock_connect(probe, (address, sock.getsockname()[1]))
+                try:
+                    await asyncio.wait_for(connecting, _PROBE_S)
+                except OSError:
+                    return True  # it came nowhere: nobody is to be sent there
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(seen.wait(), _PROBE_S)
+            finally:
+                self._probes.clear()
+        return seen.is_set()
 
     async def close(self) -> None:
         """Accept nothing more, have every connection end, and wait for them for a while."""
@@ -281,16 +334,31 @@ def _is_shared(sock: socket.socket) -> bool:
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
 
 
-def _let_nobody_in(sock: socket.socket) -> None:
-    program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
-    steps = len(_NO_SYN) // _FILTER_STEP.size
-    # struct sock_fprog: how many steps, and where they lie.
-    option = struct.pack("@HP", steps, ctypes.addressof(program))
+def _steer(sock: socket.socket, place: int) -> bool:
+    """Have the kernel give each new connection to one of those who listen on the same port.
+
+    Needs no privilege. Where the place is nobody's, the kernel chooses as ever.
+    """
+    program = ctypes.create_string_buffer(_RETURN.pack(0x06, 0, 0, place), _RETURN.size)
+    # struct sock_fprog: how many instructions, and where they lie.
+    option = struct.pack("@HP", 1, ctypes.addressof(program))
     try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, option)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, option)
     except OSError as error:
         # Then a few who come at the wrong moment are reset, and have to try again.
         _log.warning("new connections cannot be left to the siblings", exc_info=error)
+        return False
+    return True
+
+
+def _own_address(sock: socket.socket) -> tuple[int, str]:
+    """Family and address by which this machine reaches one of its own listening sockets."""
+    address = sock.getsockname()[0]
+    if address == "0.0.0.0" or (
+        address == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    ):
+        return socket.AF_INET, "127.0.0.1"
+    return sock.family, "::1" if address == "::" else address
 
 
 def _is_address(family: int, text: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import zmq
 
-from broadcast.config import DATABASE_CHECK_S, READ_THREADS, RETIRE_S, HttpLimits, Limits
+from broadcast.config import DATABASE_CHECK_S, READ_THREADS, RETIRE_S, SHARE_S, HttpLimits, Limits
 from broadcast.fanout import Fanout
 from broadcast.health import Pulse
 from broadcast.inlet import Inlet
@@ -106,15 +106,19 @@ class Worker:
         chunks.connect(self._endpoint)
         inlet_socket = LoopSocket(chunks, on_message=self._on_message, pace_s=self._pace_s)
         watching = asyncio.create_task(self._watch_database(), name="database check")
+        sharing = asyncio.create_task(_keep_sharing(listener), name="shares of the port")
         ready()
         try:
             if await self._log_appears(playback, stopping):
                 await self._flow(playback, stopping)
         finally:
-            self.service.draining = self.pulse.draining = True
+            self.pulse.draining = True
+            sharing.cancel()
             if stopping.is_set():
-                # First the port, then the streams: who comes back at once finds a sibling.
+                # First the port, then the streams: who comes back at once finds a sibling. Who
+                # comes here until then is served, and told with the others.
                 await listener.retire()
+            self.service.draining = True
             inlet_socket.close()
             if self._inlet is not None:
                 await self._inlet.close()
@@ -176,6 +180,13 @@ class Worker:
         self._knocked = True
         if self._inlet is not None:
             self._inlet.on_message(parts)
+
+
+async def _keep_sharing(listener: Listener) -> None:
+    """At a start and now and then: a sibling that ended may have left the port's shares uneven."""
+    while True:
+        listener.share()
+        await asyncio.sleep(SHARE_S)
 
 
 async def _until(

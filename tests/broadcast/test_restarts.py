@@ -7,9 +7,11 @@ import contextlib
 import socket
 from pathlib import Path
 
+import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from broadcast import server
 from broadcast.config import HttpLimits, Limits
 from broadcast.server import Listener, bind
 from broadcast.subscriber import Service
@@ -25,17 +27,37 @@ async def answer(scope: object, receive: object, send: object) -> None:
     """An application that nobody asks."""
 
 
-def test_who_connects_while_a_listener_retires_gets_to_a_sibling(loop_run: LoopRun) -> None:
+@pytest.mark.parametrize("first", ["ours", "the sibling"])
+def test_who_connects_while_a_listener_retires_gets_to_a_sibling(
+    loop_run: LoopRun, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Whoever of the two was the first on the port."""
+    steered = 0
+
+    def counted(sock: socket.socket, place: int) -> bool:
+        nonlocal steered
+        steered += 1
+        return steer(sock, place)
+
+    steer = server._steer
+    monkeypatch.setattr(server, "_steer", counted)
+
     async def story() -> None:
         loop = asyncio.get_running_loop()
         ours = bind("127.0.0.1", 0, shared=True)
         port = ours.getsockname()[1]
         sibling = bind("127.0.0.1", port, shared=True)
-        sibling.listen(100)
         listener = Listener(answer, Service(Limits()), RETIRES)
-        await listener.open([ours])
+        if first == "ours":
+            await listener.open([ours])
+        sibling.listen(100)
+        if first != "ours":
+            await listener.open([ours])
         retiring = asyncio.create_task(listener.retire())
-        await asyncio.sleep(0.05)
+        # The two first places are tried, and then one is held to.
+        await until(lambda: steered > 3)
+        with contextlib.suppress(BlockingIOError):
+            sibling.accept()[0].close()  # our own question
         clients = [socket.socket() for _ in range(20)]
         for client in clients:
             client.setblocking(False)
@@ -58,12 +80,48 @@ def test_who_connects_while_a_listener_retires_gets_to_a_sibling(loop_run: LoopR
     loop_run(story())
 
 
+def test_all_have_their_share_again_after_one_has_ended(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        ours = bind("127.0.0.1", 0, shared=True)
+        port = ours.getsockname()[1]
+        siblings = [bind("127.0.0.1", port, shared=True) for _ in range(2)]
+        for sibling in siblings:
+            sibling.listen(100)
+        listener = Listener(answer, Service(Limits()), RETIRES)
+        await listener.open([ours])
+
+        def came() -> list[int]:
+            """How many of 40 newcomers come to each of the siblings."""
+            with contextlib.ExitStack() as open_ones:
+                for _ in range(40):
+                    open_ones.enter_context(socket.create_connection(("127.0.0.1", port)))
+                counts = [0, 0]
+                for number, sibling in enumerate(siblings):
+                    with contextlib.suppress(BlockingIOError):
+                        while True:
+                            sibling.accept()[0].close()
+                            counts[number] += 1
+                return counts
+
+        try:
+            server._steer(siblings[0], 0)
+            assert sorted(came()) == [0, 40]
+            listener.share()
+            assert min(came()) > 0
+        finally:
+            await listener.close()
+            for sibling in siblings:
+                sibling.close()
+
+    loop_run(story())
+
+
 def test_who_came_before_a_listener_retires_is_answered(loop_run: LoopRun, tmp_path: Path) -> None:
     async def story() -> None:
         async with member_of(FakeLog(), tmp_path, http_limits=RETIRES) as member:
             reader, writer = await asyncio.open_connection("127.0.0.1", member.port)
             member.stopping.set()
-            await until(lambda: member.worker.service.draining)
+            await until(lambda: member.worker.pulse.draining)
             writer.write(b"GET /_live HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await reader.readline()).split()[1] == b"200"
             writer.close()
@@ -102,16 +160,17 @@ def test_consumers_of_a_member_that_ends_come_back_at_once_to_its_sibling(
                     async with first.stream("?cursor=3") as again:
                         assert await seqs(again, 2) == [3, 4]
 
-                await until(lambda: member.worker.service.draining)
-                # Whoever comes meanwhile is not told to come again either: he gets to the sibling.
-                newcomers = await asyncio.gather(*[first.stream("?cursor=3") for _ in range(20)])
+                await until(lambda: member.worker.pulse.draining)
+                # Whoever comes meanwhile is not told to come again either.
+                for _ in range(20):
+                    streams.append(await first.stream("?cursor=3"))
                 staying = [asyncio.create_task(stay(stream)) for stream in streams]
                 await member.running
                 member.running = asyncio.create_task(asyncio.sleep(0))
-                await until(lambda: first.fanout.streams == len(streams) + 20)
+                await until(lambda: first.fanout.streams == len(streams))
                 first.emit(1)
                 await asyncio.gather(*staying)
-                for stream in (*streams, *newcomers):
+                for stream in streams:
                     await stream.close()
 
     loop_run(story())
