@@ -164,6 +164,9 @@ def _open_database(
                 # Whoever is added while the log is still being read gets none of its numbers.
                 store.part_hosts({}, unused_host_number(time.time()))
             return reached, {host.id for host in store.read_hosts()} if is_new else set()
+        if reached is not None and reached.applied_seq >= checkpoint.applied_seq:
+            # It is not older: a host that is missing there was taken out.
+            return reached, set()
         found = reconcile(checkpoint.hosts, store.read_hosts())
         store.put_hosts_back(found, checkpoint.cursors)
         store.part_hosts({}, max((host.id for host in checkpoint.hosts), default=0))

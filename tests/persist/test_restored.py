@@ -199,6 +199,16 @@ def test_hosts_that_a_backup_does_not_have_come_back_with_their_numbers(
     ]  # fmt: skip
 
 
+def test_a_host_that_was_taken_out_while_nothing_ran_stays_out(scene: Scene) -> None:
+    scene.add_hosts("second.test")
+    with scene.place.persist(), closing(Ingest(scene.place.config)) as ingest:
+        say(ingest, 1, 3, host=2)
+    scene.rows("DELETE FROM host WHERE id = 2")
+    with scene.place.persist(), closing(Ingest(scene.place.config)) as ingest:
+        assert say(ingest, 4, 4) == [4]
+    assert scene.rows("SELECT hostname FROM host") == [("pds.test",)]
+
+
 def test_a_host_that_got_anothers_number_is_not_taken_for_it(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
