@@ -465,6 +465,9 @@ class SegmentLog:
                 "cut a torn tail of %d bytes from %s: %s", size - tail.end, path.name, tail.why
             )
             self._disk.truncate(fd, tail.end)
+            # Before anything is written there: were the cut lost and the claim not, what a host had
+            # put into the torn chunk could lie where a chunk is looked for.
+            self._disk.sync(fd)
         self._rewrite(fd, tail)
         # The name may be in the page cache alone, when its writer was killed before it synced it.
         self._disk.sync_folder(self._dir)

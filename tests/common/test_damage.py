@@ -212,13 +212,16 @@ def test_bytes_behind_the_end_of_a_sealed_segment_cost_nothing(whole: Path) -> N
         assert read_past(whole) == (without(100), [])
 
 
-def test_damage_while_the_log_is_written_is_told_and_ends_where_it_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [1, 330], ids=["its head", "its frames"])
+def test_damage_while_the_log_is_written_is_told_and_ends_where_it_does(
+    tmp_path: Path, at: int
+) -> None:
     with closing(writer(tmp_path)) as log:
         log.claim("first")
         write(log, 2)
         begin = log.size_bytes
         write(log, 3)
-        flip(segment_path(tmp_path, 1), begin + 1)
+        flip(segment_path(tmp_path, 1), begin + at)
         # Nothing whole follows yet.
         assert read_past(tmp_path) == (without(2), [(3, None)])
         # What is written and not durable does not count.
@@ -614,6 +617,24 @@ def test_an_index_that_is_older_than_its_segment_is_not_used(tmp_path: Path) -> 
         assert not index_path(tmp_path, 1).exists()
         write(log, 1)
         assert read_past(tmp_path) == (without(41), [])
+
+
+def test_an_index_of_another_log_is_not_used_though_it_has_the_same_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.segment_index.INDEX_GRAIN_BYTES", 1)
+    for name, groups in (("one", (3, 9, 20, 30)), ("other", (20, 3, 9, 30))):
+        with closing(writer(tmp_path / name)) as log:
+            log.claim("first")
+            for count in groups:
+                write(log, count)
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert segment_path(one, 1).stat().st_size == segment_path(other, 1).stat().st_size
+    shutil.copy(index_path(other, 1), index_path(one, 1))
+    with closing(SegmentReader(one)) as reader:
+        for seq in range(32, 0, -1):
+            first = reader.read(seq, 1)[0]
+            assert first.first_seq <= seq < first.next_seq
 
 
 def test_a_seek_reads_a_grain_and_not_the_segment(

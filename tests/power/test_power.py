@@ -27,8 +27,9 @@ SITES = {
     "_checkpoint/write_checkpoint/sync",
 }
 """Every flush that is needed; where there is a new one, this list has to learn of it."""
-SPARED = {"_checkpoint/write_checkpoint/sync_folder"}
-"""Without it an older checkpoint is found, and that is as right as a newer one."""
+SPARED = {"_checkpoint/write_checkpoint/sync_folder", "_recover/_open_last/sync"}
+"""Without the first an older checkpoint is found, and that is as right as a newer one. Without the
+second it would take a host's chunk at the very byte behind the claim to do harm."""
 
 
 def flushes(moments: list[Moment]) -> set[str]:
