@@ -143,9 +143,9 @@ def test_a_stream_that_lags_does_not_hold_the_others_back() -> None:
     assert duplicates.lagging(1, 99) == []
     assert duplicates.lagging(50, 2) == []
     # Of both the smaller one first: the other one has to be read from its rows.
-    duplicates.advance(HostCursor(1, 1, 10))
-    assert [one.host for one in duplicates.lagging(200, 5)] == [1]
-    assert [one.host for one in duplicates.lagging(200, 6)] == [1, 2]
+    duplicates.advance(HostCursor(2, 1, 108))
+    assert [one.host for one in duplicates.lagging(200, 3)] == [2]
+    assert [one.host for one in duplicates.lagging(200, 4)] == [2, 1]
     # A successor knows by it what it knew by the rows.
     successor = Duplicates()
     successor.advance(HostCursor(1, 1, 10))
