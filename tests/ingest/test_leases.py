@@ -43,6 +43,7 @@ from tests.simnet.truth import compare
 SMALL = NetworkConfig(hosts=2, accounts=6, records=20, genesis_share=0)
 LEASE_S = 0.6
 FAR_S = 1e12
+one_loop = pytest.mark.parametrize("loop_run", ["uvloop"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -192,6 +193,7 @@ def test_events_and_cursors_carry_the_epoch_of_the_lease_and_claims_go_before_wh
     loop_run(story())
 
 
+@one_loop
 def test_a_shard_that_comes_while_the_hosts_are_being_read_is_not_forgotten(
     loop_run: LoopRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +220,7 @@ def test_a_shard_that_comes_while_the_hosts_are_being_read_is_not_forgotten(
     loop_run(story())
 
 
+@one_loop
 def test_a_shard_that_is_lost_while_the_hosts_are_being_read_is_not_begun(
     loop_run: LoopRun,
 ) -> None:
@@ -281,6 +284,7 @@ def test_an_answer_about_another_lease_than_ours_changes_nothing() -> None:
 # --- given up for balance ---
 
 
+@one_loop
 @pytest.mark.parametrize("answered", [True, False], ids=["answered", "never answered"])
 def test_what_is_under_way_is_finished_before_a_lease_is_given_up_but_not_for_ever(
     loop_run: LoopRun,
@@ -409,6 +413,7 @@ def test_a_lease_that_is_ours_by_the_table_and_outlived_by_persist_is_taken_with
 # --- several processes ---
 
 
+@one_loop
 def test_a_killed_process_is_followed_by_the_other_and_nothing_is_lost_or_doubled(
     loop_run: LoopRun,
 ) -> None:
@@ -433,6 +438,7 @@ def test_a_killed_process_is_followed_by_the_other_and_nothing_is_lost_or_double
     loop_run(story())
 
 
+@one_loop
 def test_an_owner_that_was_frozen_adds_nothing_and_gets_its_share_back(loop_run: LoopRun) -> None:
     async def story() -> None:
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
@@ -470,6 +476,7 @@ def test_an_owner_that_was_frozen_adds_nothing_and_gets_its_share_back(loop_run:
     loop_run(story())
 
 
+@one_loop
 def test_a_drained_process_leaves_its_leases_and_its_cursors(loop_run: LoopRun) -> None:
     async def story() -> None:
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
@@ -492,6 +499,7 @@ def test_a_drained_process_leaves_its_leases_and_its_cursors(loop_run: LoopRun) 
 # --- the database away ---
 
 
+@one_loop
 def test_while_the_database_does_not_answer_events_flow_and_the_loop_is_free(
     loop_run: LoopRun,
 ) -> None:
