@@ -305,6 +305,9 @@ class SegmentLog:
         count = min(count, DROPPED_AT_ONCE)
         if not count:
             return 0
+        if self._unsynced:
+            # What stays has to tell the epoch and the next seq, were the head file lost.
+            self._sync()
         gone, self._sealed = self._sealed[:count], self._sealed[count:]
         self._sealed_bytes -= sum(segment.size_bytes for segment in gone)
         # Order: readers are told first, so that a file that is missing is never taken for damage.

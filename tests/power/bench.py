@@ -334,6 +334,9 @@ def scripted() -> Iterator[str]:
     # Killed while a segment is begun: after its name was given, before that was synced.
     for calls in range(14):
         yield from ("write 8000", f"kill {calls}", "append 9000", "wait", "retain 60000")
+    # All that is sealed goes while the segment behind it holds nothing that was flushed.
+    for _ in range(3):
+        yield from ("append 9000", "append 9000", "retain 0", "wait")
     # Killed within a checkpoint.
     for calls in range(7):
         yield from ("write 12", f"kill {calls}", "checkpoint")

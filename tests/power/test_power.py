@@ -24,6 +24,7 @@ SITES = {
     "_recover/_open_last/sync_folder",
     "_recover/_leave/sync",
     "retain/_remove/sync_folder",
+    "retain/_sync/sync",
     "_checkpoint/write_checkpoint/sync",
 }
 """Every flush that is needed; where there is a new one, this list has to learn of it."""
