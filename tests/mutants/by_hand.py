@@ -1135,6 +1135,12 @@ _OF_THE_ORDER: Final = (
         "A torn tail is not cut",
     ),
     Bug(
+        "ingest/outlet.py",
+        "        for judged, frame in unanswered:\n            self.add(judged, frame)\n",
+        "",
+        "What a persist that died had not answered is not sent again",
+    ),
+    Bug(
         "common/process.py",
         "    if _is_orphan(parent):\n",
         "    if False:\n",

@@ -67,6 +67,7 @@ TARGETS: Final[dict[str, Target]] = {
     "ingest/pipeline.py": Target(6, _PIPELINE),
     "ingest/settling.py": Target(8, (*_PIPELINE, "tests/ingest/test_needs.py")),
     "ingest/in_flight.py": Target(2, _PIPELINE),
+    "ingest/outlet.py": Target(0, ("tests/ingest/test_outlet.py",)),
     "ingest/waiting.py": Target(8, ("tests/ingest/test_waiting.py", *_PIPELINE)),
     "ingest/rates.py": Target(4, ("tests/ingest/test_rates.py", *_PIPELINE)),
     "ingest/clock.py": Target(6, ("tests/ingest/test_clock.py", *_PIPELINE)),
