@@ -203,6 +203,9 @@ def test_a_missing_segment_costs_its_events(whole: Path, index: int) -> None:
     found, lost = read_past(whole)
     assert lost == [(base, behind)]
     assert found == without(100, (base, behind or 101))
+    if index:
+        # Sought anew from within it, without having read what lies before.
+        assert read_past(whole, base + 1)[1] == lost
 
 
 def test_bytes_behind_the_end_of_a_sealed_segment_cost_nothing(whole: Path) -> None:
@@ -232,6 +235,22 @@ def test_damage_while_the_log_is_written_is_told_and_ends_where_it_does(
         assert read_past(tmp_path) == (without(6, (3, 6)), [(3, 6)])
         write(log, 1)
         assert read_past(tmp_path) == (without(7, (3, 6)), [(3, 6)])
+
+
+def test_the_end_of_damage_is_told_once_something_durable_follows(tmp_path: Path) -> None:
+    with closing(writer(tmp_path)) as log:
+        log.claim("first")
+        write(log, 2)
+        begin = log.size_bytes
+        write(log, 3)
+    flip(segment_path(tmp_path, 1), begin)
+    with closing(writer(tmp_path)) as log:
+        first_seq = log.claim("again")
+        with closing(SegmentReader(tmp_path)) as reader, pytest.raises(Damaged) as caught:
+            reader.read(3, 1)
+        assert (caught.value.from_seq, caught.value.until_seq) == (3, None)
+        write(log, 1)
+        assert read_past(tmp_path)[1] == [(3, first_seq)]
 
 
 def test_a_reader_that_has_passed_a_place_before_tells_of_its_damage_too(whole: Path) -> None:

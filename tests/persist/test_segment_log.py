@@ -268,6 +268,43 @@ def test_an_emptied_log_does_not_begin_again_at_one(tmp_path: Path) -> None:
         assert log.claim("again") == 5 + SKIPPED_AFTER_LOSS
 
 
+@pytest.mark.parametrize("how", ["emptied", "cut"])
+def test_a_strict_writer_refuses_a_log_that_lost_what_had_been_announced(
+    tmp_path: Path, how: str
+) -> None:
+    filled(tmp_path, (2, 3)).close()
+    segment = last_segment(tmp_path)
+    if how == "emptied":
+        segment.unlink()
+    else:
+        os.truncate(segment, segment.stat().st_size - 1)
+    kept = segment.read_bytes() if segment.exists() else None
+    with closing(small(tmp_path, strict=True)) as log:
+        with pytest.raises(Damaged, match="announced is gone") as caught:
+            log.claim("again")
+        assert caught.value.from_seq == (1 if how == "emptied" else 3)
+    assert (segment.read_bytes() if segment.exists() else None) == kept
+    with closing(small(tmp_path)) as log:
+        assert log.claim("again") == 5 + SKIPPED_AFTER_LOSS
+
+
+def test_damage_among_beats_alone_costs_nothing_and_no_file_of_its_own(tmp_path: Path) -> None:
+    log = small(tmp_path)
+    log.claim("first")
+    begin = log.size_bytes
+    for _ in range(4):
+        write(log, 0)
+    log.close()
+    data = bytearray(last_segment(tmp_path).read_bytes())
+    data[begin + 30] ^= 1
+    last_segment(tmp_path).write_bytes(data)
+    with closing(small(tmp_path)) as log:
+        assert log.claim("again") == 1
+        write(log, 2)
+    assert list_segments(tmp_path) == [1]
+    assert everything(tmp_path) == numbered(1, 2)
+
+
 def test_a_flipped_bit_before_the_tail_is_told_by_place_and_the_log_goes_on_behind(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -503,6 +540,7 @@ def test_the_age_of_a_segment_sealed_before_a_restart_is_that_of_its_last_event(
     with closing(small(tmp_path)) as log:
         log.claim("again")
         assert log.retain(2**60, 10.0, TIME_US / 1e6 + 9) == 0
+        assert log.retain(2**60, 10.0, TIME_US / 1e6 + 9.5) == 0
         assert log.retain(2**60, 10.0, TIME_US / 1e6 + 11) == 1
 
 
