@@ -154,7 +154,8 @@ class LeaseTable:
             if self._connection is None:
                 self._owner = Owner("the connection for leases")
                 self._connection = connect(self._url(), self._name)
-                self._connection.execute(_TIMEOUT)
+                for timeout in _TIMEOUTS:
+                    self._connection.execute(timeout)
             self._owner.check()
             with self._connection.transaction():
                 yield self._connection
@@ -163,7 +164,11 @@ class LeaseTable:
             raise
 
 
-_TIMEOUT: Final = f"SET statement_timeout = '{STATEMENT_S} s'"
+_TIMEOUTS: Final = (
+    f"SET statement_timeout = '{STATEMENT_S} s'",
+    # One that is frozen in the midst of a look would keep its rows from everybody for ever.
+    f"SET idle_in_transaction_session_timeout = '{STATEMENT_S} s'",
+)
 
 # An earlier process of our number that is still there does not speak for us.
 _LIVE: Final = """

@@ -14,6 +14,7 @@ import pytest
 from common.sharding import SHARD_COUNT
 from ingest.lease_table import FRESH_S, LeaseTable, Table, Wanted
 from ingest.share import LEASE_S, Me
+from tests.fix_net import eventually
 from tests.ingest.fix_worker import MemoryLeases
 from tests.relay import ROOT
 
@@ -281,6 +282,21 @@ def test_nothing_waits_for_a_row_that_another_has_in_hand(
         other.rollback()
     assert set(take(table, A, 4)) == {4}
     table.close()
+
+
+def test_who_is_frozen_in_the_midst_of_a_look_keeps_no_row_from_the_others(
+    postgres_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    frozen, other = LeaseTable(lambda: postgres_url), LeaseTable(lambda: postgres_url)
+    other.look(B)
+    with pytest.raises(psycopg.Error), frozen._transaction() as midst:
+        midst.execute("SELECT * FROM shard FOR UPDATE")
+        assert take(other, B, 3) == {}
+        eventually(lambda: take(other, B, 3), what="the server ends a session that stands still")
+        midst.execute("SELECT 1")
+    assert frozen.look(A).rows[3].owner == B.member, "it wakes up, and asks anew"
+    frozen.close()
+    other.close()
 
 
 def test_only_the_databases_clock_counts(
