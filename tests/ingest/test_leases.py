@@ -336,17 +336,17 @@ def test_what_is_under_way_is_finished_before_a_lease_is_given_up_but_not_for_ev
 
 def test_who_is_outlived_lets_go_at_once_and_counts_what_it_lets_go(loop_run: LoopRun) -> None:
     async def story() -> None:
-        async with Network(SMALL) as network, FakePersist() as persist:
+        async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
             leases = MemoryLeases()
             async with ingest(persist, urls(network), network.plc_url, leases=leases) as worker:
                 commit_everywhere(network)
                 await until(lambda: len(persist.log) == 6 and worker.conserved())
                 shard = shard_of_host(worker, 1)
                 later = worker.leases.held[shard] + 1000
-                leases.shards[shard] = Lease(1, 7, later, FAR_S)
-                persist.epochs[shard] = later
                 # The table could tell as well; it need not.
                 leases.away = True
+                leases.shards[shard] = Lease(1, 7, later, FAR_S)
+                persist.epochs[shard] = later
                 cursor = persist.cursors.get(1)
                 commit_everywhere(network)
                 await until(lambda: 1 not in worker.subscriptions and len(persist.log) == 9)
@@ -370,7 +370,7 @@ def test_who_is_outlived_lets_go_at_once_and_counts_what_it_lets_go(loop_run: Lo
 
 def test_a_lease_that_the_table_says_is_anothers_is_let_go(loop_run: LoopRun) -> None:
     async def story() -> None:
-        async with Network(SMALL) as network, FakePersist() as persist:
+        async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
             leases = MemoryLeases()
             async with ingest(persist, urls(network), network.plc_url, leases=leases) as worker:
                 shard = shard_of_host(worker, 2)
