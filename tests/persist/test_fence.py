@@ -10,6 +10,7 @@ import pytest
 
 from common.database import connect, ensure_schema
 from common.envelope import NEVER_SEEN, Batch, HostCursor, Judged, Kind, Reply, ShardClaim
+from persist.checkpoint_file import CHECKPOINT_NAME
 from persist.fence import Fence
 from persist.store import Store
 from tests.persist.events import DID, did, judged
@@ -152,13 +153,20 @@ def test_after_a_restart_the_leases_of_the_database_keep_an_old_owner_out(place:
     assert place.logged() == []
 
 
-def test_after_a_restart_over_an_old_backup_the_log_keeps_an_old_owner_out(place: Relay) -> None:
+@pytest.mark.parametrize("knows", ["log", "checkpoint"])
+def test_after_a_restart_over_an_old_backup_the_log_keeps_an_old_owner_out(
+    place: Relay, knows: str
+) -> None:
     with place.persist(), closing(Ingest(place.config, member=1)) as new:
         event, frame = identity(1)  # a restart decodes it
         assert new.ask((event._replace(epoch=NEW), frame)).logged == [1]
+        new.send(cursors=(HostCursor(1, 1, 1, SHARD, NEW),))
+        assert new.reply()
     with psycopg.connect(place.config.database_url, autocommit=True) as connection:
         connection.execute("TRUNCATE shard")
-        connection.execute("DELETE FROM relay WHERE name IN ('applied_seq', 'scan_seq')")
+        if knows == "log":
+            (place.config.log_dir / CHECKPOINT_NAME).unlink()
+            connection.execute("UPDATE relay SET value = 0 WHERE name LIKE '%_seq'")
     with place.persist(), closing(Ingest(place.config)) as old:
         old.send(said(2, OLD, account=did(2)))
         assert old.until(lambda reply: bool(reply.outlived)).outlived == [(SHARD, NEW)]
