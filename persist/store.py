@@ -140,10 +140,11 @@ class Store:
         connection = self._own()
         with connection.transaction():
             reached = self.read_reached()
-            if confirmed_seq > (reached.applied_seq if reached else 0):
+            applied_seq = reached.applied_seq if reached is not None else 0
+            if confirmed_seq > applied_seq:
                 # A backup may be restored under an open connection, too.
                 raise ViewWentBack(
-                    f"the database had confirmed seq {confirmed_seq} and now says {reached}"
+                    f"the database had confirmed seq {confirmed_seq} and now says {applied_seq}"
                 )
             if changes.accounts:
                 dids, seqs, states = zip(*changes.accounts, strict=True)
