@@ -167,6 +167,10 @@ def _open_database(
         if reached is not None and reached.applied_seq >= checkpoint.applied_seq:
             # It is not older: a host that is missing there was taken out.
             return reached, set()
+        if reached is not None:
+            # A former host or key, which a backup still names, must speak for nobody again.
+            store.forget_documents()
+            log.error("the database is an older backup: every DID document is looked up anew")
         found = reconcile(checkpoint.hosts, store.read_hosts())
         store.put_hosts_back(found, checkpoint.cursors)
         store.part_hosts({}, max((host.id for host in checkpoint.hosts), default=0))

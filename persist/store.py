@@ -109,6 +109,14 @@ class Store:
             connection.execute(_RAISE_GENERATION, {"host": host, "gen": generation})
         connection.execute(_RAISE_HOST_NUMBERS, {"highest": highest})
 
+    def forget_documents(self) -> None:
+        """Keep no DID document: those that are here are older than what was judged by newer ones.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        self._own().execute(_FORGET_DOCUMENTS)
+
     def read_epochs(self) -> list[ShardClaim]:
         """The epoch of each shard's last lease.
 
@@ -245,6 +253,8 @@ _RAISE_HOST_NUMBERS: Final = """
 _READ_EPOCHS: Final = """
     SELECT number, epoch FROM shard
 """
+
+_FORGET_DOCUMENTS: Final = "TRUNCATE identity"
 
 # Only where a restored backup, or another machine's clock, is behind: its owner then takes it anew.
 _RAISE_EPOCHS: Final = """

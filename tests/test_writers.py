@@ -19,11 +19,11 @@ WRITERS: Final = {
     "shard": {"ingest/lease_table.py", "persist/store.py"},
     "member": {"ingest/lease_table.py"},
     "reject": {"ingest/reject_table.py"},
-    "identity": {"ingest/store.py"},
+    "identity": {"ingest/store.py", "persist/store.py"},
 }
 """Table → modules with statements that write into it. `host`: what is observed is persist's, new rows and
 levels are the host manager's, the will is the operator's command's. `shard`: persist writes at its start
-which epochs the log has, see persist/store.py."""
+which epochs the log has, see persist/store.py. `identity`: persist empties it over an old backup."""
 
 WRITING: Final = re.compile(
     r"(?:INSERT\s+INTO|DELETE\s+FROM|TRUNCATE|COPY|MERGE\s+INTO|UPDATE)\s+([a-z_]+)\b(?!\s*=)"

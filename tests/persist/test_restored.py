@@ -177,6 +177,29 @@ def test_over_an_old_backup_nothing_is_doubled_although_the_log_has_lost_its_old
     assert upstream(scene) == [*range(oldest_seq, 26), 26]
 
 
+def test_documents_of_a_backup_are_forgotten_and_those_of_the_same_database_are_kept(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A host that an account has left since must not speak for it by an old document."""
+    keep = (
+        "INSERT INTO identity (did, outcome, host, asked_at)"
+        " VALUES ('did:web:a.test', 'found', 'old.test', now())"
+    )
+    with scene.place.persist(), closing(Ingest(scene.place.config)) as ingest:
+        say(ingest, 1, 3)
+        scene.rows(keep)
+    scene.back_up()
+    with scene.place.persist(), closing(Ingest(scene.place.config)) as ingest:
+        say(ingest, 4, 6)
+    assert scene.rows("SELECT did FROM identity") == [("did:web:a.test",)]
+    assert "older backup" not in caplog.text
+    scene.restore()
+    with scene.place.persist(), closing(Ingest(scene.place.config)) as ingest:
+        say(ingest, 6, 7)
+    assert scene.rows("SELECT did FROM identity") == []
+    assert "every DID document is looked up anew" in caplog.text
+
+
 def test_hosts_that_a_backup_does_not_have_come_back_with_their_numbers(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
