@@ -40,6 +40,7 @@ def claim(desk: Desk, epoch: int, *, member: int, log_epoch: int = LOG_EPOCH) ->
 
 def test_a_newer_owner_outlives_the_others_and_a_lower_one_never_passes_again() -> None:
     fence = Fence([ShardClaim(1, 5), ShardClaim(1, 4)])
+    assert fence.claims() == [(1, 5)]
     assert fence.passes(1, 5)
     assert not fence.passes(1, 4)
     assert fence.passes(1, 6)
