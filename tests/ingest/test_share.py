@@ -389,6 +389,12 @@ def test_a_shard_is_taken_when_it_may_be(row: Row, unbroken_s: float, taken: boo
     assert what == Plan([row.number] if taken else [], [])
 
 
+def test_a_lease_of_ours_that_could_not_be_renewed_in_time_is_not_taken_anew() -> None:
+    # Its epoch would rise, and what is under way under the old one be outlived.
+    late = Row(3, ME.member, ME.instance, 100, 0.1)
+    assert plan(ME, rows(it=late), {0}, {3: 100}, (), 99.0) == Plan([], [])
+
+
 def test_who_has_enough_leaves_the_rest_to_who_has_not() -> None:
     held = dict.fromkeys(range(0, SHARD_COUNT, 2), 100)
     table = [
