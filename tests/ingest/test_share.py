@@ -127,6 +127,10 @@ def fair(counts: Iterable[int]) -> bool:
     return sum(counts) == SHARD_COUNT and max(counts) - min(counts) <= 1
 
 
+def test_five_looks_in_a_row_may_fail_before_a_lease_expires() -> None:
+    assert LEASE_S > 5 * LOOK_S
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3, 5, 64])
 def test_at_a_cold_start_everybody_is_at_home_at_once_and_nothing_moves_twice(
     processes: int,

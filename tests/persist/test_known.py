@@ -66,6 +66,12 @@ def test_a_sync_ends_a_discontinuity_for_certain_where_the_rev_before_is_known()
     assert after(commit, logged(newer[0])).certain & Certain.DESYNCHRONIZED
 
 
+def test_each_field_is_certain_for_itself() -> None:
+    assert list(ALL) == [
+        Certain.COMMIT, Certain.STATUS, Certain.HOST, Certain.DESYNCHRONIZED, Certain.COUNT,
+    ]  # fmt: skip
+
+
 def test_only_what_is_certain_is_compared() -> None:
     cid = b"\x01\x71\x12\x20" + bytes(32)
     state = AccountState("3aaaaaaaaaaaa", cid, cid, True, None, HOST, False, 2)
