@@ -116,11 +116,8 @@ def catch_up(
             if stream.host not in start.strangers:
                 duplicates.recall(stream)
     oldest_seq = reader.oldest_seq
-    if applied_seq + 1 < oldest_seq <= durable_seq:
-        what = (
-            f"seqs {applied_seq + 1} to {oldest_seq - 1} left the log before the database had them: "
-            f"what they said of accounts is lost"
-        )
+    what = left_unapplied(applied_seq, reader)
+    if what is not None:
         if strict:
             raise Damaged(what, applied_seq + 1, oldest_seq)
         log.error("%s; the next commit of such an account is discontinuous, and passes", what)
@@ -161,6 +158,17 @@ def catch_up(
     if behind:
         log.info("the database has everything up to seq %d", applied_seq)
     return CaughtUp(duplicates, applied_seq)
+
+
+def left_unapplied(applied_seq: int, reader: LogReader) -> str | None:
+    """What left the log before a database that has it up to `applied_seq` was told, in words."""
+    oldest_seq = reader.oldest_seq
+    if not applied_seq + 1 < oldest_seq <= reader.durable_seq:
+        return None
+    return (
+        f"seqs {applied_seq + 1} to {oldest_seq - 1} left the log before the database had them: "
+        f"what they said of accounts is lost"
+    )
 
 
 def _take_chunk(chunk: Chunk, rows: _Rows, applied_seq: int, tallies: Tallies) -> list[Logged]:

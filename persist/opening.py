@@ -4,7 +4,8 @@
         → log claimed → its rows and frames read → database told
 
 Each of the three may be older than the others, or gone. What follows is said loudly where something
-is lost; `strict_start` refuses instead, before anything was changed.
+is lost; `strict_start` refuses instead, before anything was changed; but for damage, which shows only
+when the log is read.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from common.database import Connection, ensure_schema, wait_for_database
 from common.process import Fault
 from common.segment_files import has_lost_head
 from common.segments import SegmentReader
-from persist.catch_up import Start, catch_up
+from persist.catch_up import Start, catch_up, left_unapplied
 from persist.checkpoint import Checkpoint, KnownHost
 from persist.checkpoint_file import read_checkpoint
 from persist.config import Config
@@ -155,6 +156,10 @@ def _open_database(
     with connection.transaction():
         ensure_schema(connection)
         reached = store.read_reached()
+        if config.strict_start and reached is not None:
+            what = left_unapplied(reached.applied_seq, reader)
+            if what is not None:
+                raise Refused(what)
         known_seq = max(reader.durable_seq, checkpoint.durable_seq if checkpoint else 0)
         is_new = reached is None and (known_seq > 0 or has_lost_head(config.log_dir))
         if is_new:

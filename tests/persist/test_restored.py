@@ -164,9 +164,11 @@ def test_over_an_old_backup_nothing_is_doubled_although_the_log_has_lost_its_old
     caplog.clear()
     config = scene.place.config
     strict(scene)
+    before = {path: path.read_bytes() for path in scene.log_dir.iterdir()}
     with scene.place.persist() as persist:
-        assert isinstance(ends_by_itself(persist), Damaged)
+        assert isinstance(ends_by_itself(persist), Refused)
         assert "left the log before the database had them" in str(persist.error)
+    assert {path: path.read_bytes() for path in scene.log_dir.iterdir()} == before
     scene.place.config = config
     with scene.place.persist(), closing(Ingest(scene.place.config)) as ingest:
         # From where the database's cursor stands, as ingest would read it again.
