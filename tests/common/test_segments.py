@@ -244,3 +244,11 @@ def test_only_segments_are_listed(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert list_segments(tmp_path) == [3, 7]
     assert list_segments(tmp_path / "nowhere") == []
+
+
+def test_an_index_marks_one_chunk_about_each_grain() -> None:
+    grain = segment_index.INDEX_GRAIN_BYTES
+    marks: list[segment_index.Mark] = []
+    for offset in (0, grain - 1, grain, 2 * grain - 1, 2 * grain):
+        segment_index.add_mark(marks, offset, offset + 1, TIME_US)
+    assert [mark.offset for mark in marks] == [0, grain, 2 * grain]
