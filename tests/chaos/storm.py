@@ -53,6 +53,8 @@ FLOW_S: Final = 120.0
 """How long anything may take that has to happen, in seconds: a machine may be slow and busy."""
 SEGMENT_BYTES: Final = 400_000
 """So that segments are rolled all the time."""
+GONE: Final = ("X", "Z")
+"""The states of a process that has ended."""
 MIX: Final = {**DEFAULT_MIX, "sync": 0.03, "deactivate": 0.02, "new_key": 0.01, "migrate": 0.02}
 
 
@@ -254,15 +256,15 @@ class Storm:
         async def go_on() -> None:
             began_s = time.monotonic()
             await asyncio.sleep(fault.for_s)
-            stood = _state(pid) == "T"
+            state = _state(pid)
             _signal(pids, signal.SIGCONT)
             stood_s = time.monotonic() - began_s
             await until(f"{fault.victim} to go on", lambda: _state(pid) != "T")
-            end = "went on" if stood else "was killed meanwhile"
-            self._proved(fault, pid, f"stood still, for {stood_s:.1f} s at most, and {end}")
+            # Who is neither was woken by somebody else, and nothing shows how long it stood.
+            if end := {"T": "went on", **dict.fromkeys(GONE, "was killed meanwhile")}.get(state):
+                self._proved(fault, pid, f"stood still, for {stood_s:.1f} s at most, and {end}")
 
-        task = asyncio.create_task(go_on())
-        self._stops.add(task)
+        self._stops.add(asyncio.create_task(go_on(), name=fault.victim))
 
     async def _outlive(self, fault: Fault) -> None:
         """Have an ingest process stand still until others read its hosts, and wake it up then."""
@@ -279,7 +281,12 @@ class Storm:
             self._proved(fault, pid, f"stood still until all its {len(had)} leases were others'")
 
     async def _freeze(self, name: str) -> list[int]:
-        """Stop a process, PostgreSQL with all its own; their ids, its own first."""
+        """Stop a process, PostgreSQL with all its own; their ids, its own first.
+
+        The end of an earlier stop would wake it, so that one comes first.
+        """
+        if earlier := [task for task in self._stops if task.get_name() == name]:
+            await asyncio.wait(earlier)
         while True:
             pid = await self._pid(name)
             pids = [pid, *children_of(pid)] if name == "postgres" else [pid]
@@ -469,7 +476,7 @@ def _signal(pids: list[int], sign: int) -> None:
 
 
 def _state(pid: int) -> str:
-    """The state of a process as /proc has it: T stands still; X, dead, also when it is gone."""
+    """The state of a process as /proc has it: T stands still; one of GONE, also when it is away."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -488,7 +495,7 @@ def _described(pid: int) -> str:
 def _settled_state(pid: int) -> str | None:
     """T or dead; None while it is neither."""
     state = _state(pid)
-    return state if state in "TXZ" else None
+    return state if state in ("T", *GONE) else None
 
 
 async def storm(plan: Plan, event_loop: str = "uvloop") -> Outcome:
