@@ -15,7 +15,8 @@ from collections import OrderedDict
 class Entry:
     """One number of a host's stream whose event is not finished yet.
 
-    before: the number that was begun before it, None for the first of a stream read live.
+    before: the number up to which all was begun before it; of a stream read live, from its first on,
+    that is the one below: nothing earlier was asked for. None where there is none below.
     """
 
     __slots__ = ("before", "seq")
@@ -58,7 +59,7 @@ class Upstream:
         if last is not None and seq <= last:
             return None
         self.last_seq = seq
-        entry = Entry(seq, last)
+        entry = Entry(seq, last if last is not None or seq < 1 else seq - 1)
         self._open[entry] = None
         return entry
 

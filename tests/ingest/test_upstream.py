@@ -37,14 +37,25 @@ def test_numbers_have_to_rise() -> None:
     assert upstream.last_seq == 9
 
 
-def test_a_stream_read_live_has_no_cursor_until_something_is_finished() -> None:
+def test_a_stream_read_live_has_a_cursor_below_its_first_number_at_once() -> None:
+    """Or a first event that waits for long would be lost to the next owner, with all behind it."""
     upstream = Upstream(None)
     assert upstream.finished_seq is None
     entry = upstream.begin(1000)
     assert entry is not None
-    assert upstream.finished_seq is None
+    assert upstream.finished_seq == 999
+    later = upstream.begin(1005)
+    assert later is not None
+    upstream.finish(later)
+    assert upstream.finished_seq == 999
     upstream.finish(entry)
-    assert upstream.finished_seq == 1000
+    assert upstream.finished_seq == 1005
+
+
+def test_no_cursor_lies_below_zero() -> None:
+    upstream = Upstream(None)
+    assert upstream.begin(0) is not None
+    assert upstream.finished_seq is None
 
 
 def test_a_number_that_stays_unfinished_has_the_later_ones_take_no_room() -> None:
