@@ -172,10 +172,14 @@ class Fleet:
         """Args: shards: that were readable before the rows were read."""
         self._watch.hosts(row.id for row in rows if row.level is Level.OBSERVE)
         wanted = {row.id: row for row in rows}
-        unwanted = [host for host in self.subscriptions if host not in wanted]
-        for host in unwanted:
+        gone = [
+            host
+            for host, subscription in self.subscriptions.items()
+            if host not in wanted or _is_another(subscription, wanted[host])
+        ]
+        for host in gone:
             self._tasks.pop(host).cancel()
-        self._end([self.subscriptions.pop(host) for host in unwanted])
+        self._end([self.subscriptions.pop(host) for host in gone])
         for host, subscription in self.subscriptions.items():
             _set_level(subscription.feed, wanted[host].level)
         for row in rows:
@@ -191,6 +195,26 @@ class Fleet:
             if self._soon.is_set():
                 # More to read: with its rows, as they are now.
                 return
+
+
+def _is_another(subscription: Subscription, row: HostRow) -> bool:
+    """Whether what is read is not what the row says now: an operator, or persist, has changed it.
+
+    Under a generation that is over events would be logged that come again under the new one.
+    """
+    now = row.hostname, row.tls, row.generation
+    target, feed = subscription.target, subscription.feed
+    was = feed.source.hostname, target.tls, feed.generation
+    if was == now:
+        return False
+    _log.warning(
+        "host is another now, and read anew from the cursor of its row",
+        extra={"fields": {
+            "id": row.id, "host": row.hostname, "tls": row.tls, "generation": row.generation,
+            "was": was, "cursor": row.cursor,
+        }},
+    )  # fmt: skip
+    return True
 
 
 def _set_level(feed: Feed, level: Level) -> None:

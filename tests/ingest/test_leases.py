@@ -137,6 +137,52 @@ def shard_of_host(worker: CountingWorker, host: int) -> int:
     return worker.subscriptions[host].feed.shard
 
 
+# --- rows that come to mean another ---
+
+
+@one_loop
+@pytest.mark.parametrize("changed", ["generation", "tls", "hostname"])
+def test_a_host_whose_row_means_another_is_let_go_and_read_anew(
+    loop_run: LoopRun, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    monkeypatch.setattr(fleet, "HOSTS_AGAIN_S", 0.05)
+
+    async def story() -> None:
+        async with Network(SMALL) as network, FakePersist() as persist:
+            table = SavedTable(persist, [network.hosts[0].url])
+            async with ingest(persist, [], network.plc_url, table=table) as worker:
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 3 and persist.cursors)
+                first = worker.subscriptions[1]
+                other = parse_target(network.hosts[1].url, allow_insecure=True)
+                row = table.rows[0]
+                table.rows[0] = {
+                    "generation": row._replace(generation=2),
+                    "tls": row._replace(tls=True),
+                    "hostname": row._replace(hostname=other.hostname, generation=2),
+                }[changed]
+                if changed == "hostname":
+                    persist.cursors.clear()
+                await until(lambda: worker.subscriptions.get(1) not in (None, first))
+                anew = worker.subscriptions[1]
+                assert first.feed.released
+                assert anew.target.tls is (changed == "tls")
+                if changed != "tls":
+                    commit_everywhere(network)
+                    logged = 6 if changed == "generation" else 9
+                    await until(lambda: len(persist.log) == logged)
+                    assert {judged.generation for judged, _ in persist.log[3:]} == {2}
+                    assert [host.accepted for host in network.hosts] == (
+                        [2, 0] if changed == "generation" else [1, 1]
+                    )
+                read = table.read
+                await until(lambda: table.read > read + 2)
+                assert worker.subscriptions[1] is anew
+                assert worker.conserved()
+
+    loop_run(story())
+
+
 # --- claims ---
 
 
