@@ -604,7 +604,7 @@ def test_an_index_lies_beside_each_sealed_segment_and_goes_with_it(whole: Path) 
         pytest.param(lambda path: os.truncate(path, path.stat().st_size - 1), id="cut"),
         pytest.param(lambda path: path.write_bytes(bytes(path.stat().st_size)), id="zeros"),
         pytest.param(lambda path: flip(path, 30), id="a flipped bit"),
-        pytest.param(lambda path: flip(path, 44), id="a flipped bit in a mark"),
+        pytest.param(lambda path: flip(path, 48), id="a flipped bit in a mark"),
         pytest.param(
             lambda path: shutil.copy(index_path(path.parent, 1), path), id="another segment's"
         ),
