@@ -177,9 +177,11 @@ def _open_database(
             store.forget_documents()
             log.error("the database is an older backup: every DID document is looked up anew")
         found = reconcile(checkpoint.hosts, store.read_hosts())
-        store.put_hosts_back(found, checkpoint.cursors)
+        # Order: first, so that no new number is one under which another comes back.
         store.part_hosts({}, max((host.id for host in checkpoint.hosts), default=0))
-    _tell_hosts(found)
+        store.put_hosts_back(found, checkpoint.cursors)
+        carried = store.carry_cursors(found.moved, checkpoint.cursors)
+    _tell_hosts(found, carried)
     return reached, found.strangers
 
 
@@ -196,16 +198,25 @@ def _tell_new_database(durable_seq: int, checkpoint: Checkpoint | None, *, stric
     log.error("%s: it is new; %s", what, follows)
 
 
-def _tell_hosts(found: Reconciled) -> None:
+def _tell_hosts(found: Reconciled, carried: list[KnownHost]) -> None:
     back = found.missing + found.renumbered
     if back:
-        names = ", ".join(host.hostname for host in back[:HOSTS_NAMED])
         log.error(
             "the database lacked %d hosts that had been read, and has them back as the checkpoint "
-            "remembers them: %s%s", len(back), names, " …" if len(back) > HOSTS_NAMED else "",
+            "remembers them: %s", len(back), _names(back),
+        )  # fmt: skip
+    if carried:
+        log.error(
+            "%d hosts are there under other numbers, and go on from the cursors that the checkpoint "
+            "remembers: %s", len(carried), _names(carried),
         )  # fmt: skip
     if found.strangers:
         log.error(
             "the numbers of %d hosts belonged to others: what the log says of them is left aside",
             len(found.strangers),
         )
+
+
+def _names(hosts: list[KnownHost]) -> str:
+    names = ", ".join(host.hostname for host in hosts[:HOSTS_NAMED])
+    return f"{names} …" if len(hosts) > HOSTS_NAMED else names

@@ -94,6 +94,27 @@ class Store:
             values = {**host._asdict(), "gen": saved.generation, "seq": saved.seq}
             connection.execute(_ADD_NUMBERED_HOST if host in found.missing else _ADD_HOST, values)
 
+    def carry_cursors(
+        self, moved: Mapping[int, KnownHost], cursors: Sequence[HostCursor]
+    ) -> list[KnownHost]:
+        """Let hosts go on where they were under other numbers → those that were not as far.
+
+        Args:
+            moved: see Reconciled. cursors: by the numbers that they had.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        connection, of = self._own(), {cursor.host: cursor for cursor in cursors}
+        carried = []
+        for number, host in moved.items():
+            saved = of.get(host.id)
+            if saved is not None:
+                values = {"host": number, "gen": saved.generation, "seq": saved.seq}
+                if connection.execute(_WRITE_CURSOR, values).rowcount:
+                    carried.append(host)
+        return carried
+
     def part_hosts(self, generations: Mapping[int, int], highest: int) -> None:
         """Keep what the log says of hosts that the database does not have away from those it has.
 

@@ -262,6 +262,58 @@ def test_a_host_that_got_anothers_number_is_not_taken_for_it(
     assert [host for _, host, seq in scene.place.logged() if seq == 7] == [2, 2]
 
 
+def test_hosts_that_need_new_numbers_do_not_get_those_of_others_that_come_back(
+    scene: Scene,
+) -> None:
+    with scene.place.persist():
+        pass
+    scene.back_up()
+    scene.add_hosts(*(f"lost{number}.test" for number in range(30)))
+    with scene.place.persist(), closing(Ingest(scene.place.config)) as ingest:
+        say(ingest, 1, 9, host=2, cursor=6)
+    scene.restore()
+    scene.add_hosts("other.test")
+    with scene.place.persist() as persist, closing(Ingest(scene.place.config)) as ingest:
+        ingest.send()
+        assert ingest.reply()
+        assert persist.error is None
+    assert scene.rows("SELECT id, hostname, cursor FROM host ORDER BY id") == [
+        (1, "pds.test", None), (2, "other.test", None),
+        *((2 + number, f"lost{number}.test", None) for number in range(1, 30)),
+        (32, "lost0.test", 6),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param("NULL", 6, id="its end, where it would miss events"),
+        pytest.param("0", 6, id="its beginning, where all come again"),
+        pytest.param("8", 8, id="farther than was remembered"),
+    ],
+)
+def test_a_lost_host_that_was_added_again_by_hand_goes_on_where_it_was(
+    scene: Scene, caplog: pytest.LogCaptureFixture, given: str, expected: int
+) -> None:
+    with scene.place.persist():
+        pass
+    scene.back_up()
+    scene.add_hosts("first.test", "lost.test")
+    with scene.place.persist(), closing(Ingest(scene.place.config)) as ingest:
+        say(ingest, 1, 9, host=3, cursor=6)
+    scene.restore()
+    scene.add_hosts("lost.test")
+    scene.rows(f"UPDATE host SET cursor = {given} WHERE hostname = 'lost.test'")
+    with scene.place.persist(), closing(Ingest(scene.place.config)) as ingest:
+        ingest.send()
+        assert ingest.reply()
+    assert scene.rows("SELECT hostname, id, cursor FROM host ORDER BY hostname") == [
+        ("first.test", 4, None), ("lost.test", 2, expected), ("pds.test", 1, None)
+    ]  # fmt: skip
+    said = "1 hosts are there under other numbers, and go on from the cursors" in caplog.text
+    assert said is (expected == 6)
+
+
 # --- the database is new ---
 
 
