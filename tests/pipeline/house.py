@@ -25,8 +25,12 @@ from tests.relay import ROOT, Relay
 from tests.simnet import Consumer, Network, NetworkConfig, Report, compare
 from tests.simnet.delivered import Delivered
 
-FLOW_S: Final = 30.0
-"""How long what was said may take to come out, in seconds."""
+FLOW_S: Final = 120.0
+"""How long what was said may take to come out, in seconds: a process may have to start for it, on a
+machine that is slow and busy."""
+STORY_S: Final = 1200.0
+"""How long a story may take, in seconds, and a load that ends with its story. What hangs fails before, at
+the wait that it hangs in; many waits that are slow are still no failure."""
 INGEST: Final = 2
 """Ingest processes; hosts with an even number belong to the first, the others to the second."""
 

@@ -1,6 +1,6 @@
 """Does a relay reach a state that has a name, whatever is missing at its start, and leave it by itself?
 
-Each within FLOW_S: a disk that is full, a directory that is down, an ingest process that ends whenever it
+Each within NAMED_S: a disk that is full, a directory that is down, an ingest process that ends whenever it
 begins. A database that is not there: see test_database.py. Source: lesson 34.
 """
 
@@ -18,13 +18,15 @@ import pytest
 from common.segment_files import segment_path
 from common.settings import MAX_BROADCAST_PROCESSES
 from tests.fix_net import free_port
+from tests.pipeline.house import STORY_S
 from tests.pipeline.test_database import House, beside
-from tests.pipeline.test_kill import FLOW_S
 from tests.relay import Relay, wait_for
 from tests.simnet import Network, NetworkConfig
 from tests.simnet.faults import DirectoryFault
 
 NETWORK: Final = NetworkConfig(hosts=4, accounts=12, records=50, genesis_share=0.0)
+NAMED_S: Final = 30.0
+"""How long a relay may take to such a state, and out of it, in seconds. Source: lesson 34."""
 FULL: Final = Path("/dev/full")
 """Takes no byte: every write fails as on a disk without room. Source: full(4)."""
 
@@ -45,7 +47,7 @@ def test_without_room_directory_or_a_process_it_says_so_and_goes_on_when_they_ar
                 await ingest_cannot_begin(at)
                 await at.end()
 
-    loop_run(story(), 180.0)
+    loop_run(story(), STORY_S)
 
 
 def free_metrics_port() -> int:
@@ -80,7 +82,7 @@ async def disk_is_full(relay: Relay) -> None:
         red = status == 503 and body["reason"] in ("no_log", "silent")
         return red and said(relay, "persist", "No space left on device") > 1
 
-    await asyncio.to_thread(wait_for, "a full disk to be told", told, FLOW_S)
+    await asyncio.to_thread(wait_for, "a full disk to be told", told, NAMED_S)
     segment_path(relay.data / "log", 1).unlink()
 
 
@@ -92,7 +94,7 @@ async def directory_is_down(at: House) -> None:
         waiting = sum(at.relay.metrics(name)["standpipe_held"] for name in names)
         return int(waiting) == len(at.network.accounts)
 
-    await at.until("every event to be held", held)
+    await at.until("every event to be held", held, NAMED_S)
     assert (await asyncio.to_thread(at.relay.get, "/_health"))[0] == 200
     assert at.live.frames == []
     await at.network.plc.set_fault(DirectoryFault.NONE)
@@ -106,9 +108,10 @@ async def ingest_cannot_begin(at: House) -> None:
         await at.until(
             "ingest-1 to say why it ends, again and again",
             lambda: said(at.relay, "ingest-1", "Address already in use") > faults + 1,
+            NAMED_S,
         )
         await at.commits()
-    await at.until("ingest-1 to be back", lambda: at.relay.run_file("ingest-1"))
+    await at.until("ingest-1 to be back", lambda: at.relay.run_file("ingest-1"), NAMED_S)
     await at.commits()
 
 
@@ -127,5 +130,5 @@ def occupied(relay: Relay, name: str) -> Iterator[None]:
             relay.kill(name)
         return None
 
-    with wait_for(f"the port of {name}", taken, FLOW_S):
+    with wait_for(f"the port of {name}", taken, NAMED_S):
         yield

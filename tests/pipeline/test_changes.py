@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from common.verdict import DropReason
-from tests.pipeline.house import house
+from tests.pipeline.house import STORY_S, house
 from tests.pipeline.test_hostile import deserved
 from tests.simnet import NetworkConfig
 
@@ -44,4 +44,4 @@ def test_silent_keys_and_migrations_cost_only_what_a_former_key_or_host_says(
                 DropReason.HOST_NOT_AUTHORITATIVE: 4 * MOVES,
             }
 
-    loop_run(story(), 240.0)
+    loop_run(story(), STORY_S)

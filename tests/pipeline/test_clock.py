@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from ingest.steps import REV_SKEW_S
-from tests.pipeline.house import FLOW_S, House, house
+from tests.pipeline.house import FLOW_S, STORY_S, House, house
 from tests.simnet import NetworkConfig
 
 AHEAD_S: Final = 20.0
@@ -53,4 +53,4 @@ def test_while_our_clock_is_wrong_events_wait_health_says_so_and_nothing_is_drop
             assert report.ok, report.as_dict()
             assert not await asyncio.to_thread(at.drops)
 
-    loop_run(story(), 120.0)
+    loop_run(story(), STORY_S)

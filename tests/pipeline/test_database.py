@@ -20,7 +20,8 @@ import pytest
 
 from tests.fix_postgres import Postgres
 from tests.fix_wire import Way, Wire
-from tests.pipeline.test_kill import FLOW_S, replay_of
+from tests.pipeline.house import FLOW_S, STORY_S
+from tests.pipeline.test_kill import replay_of
 from tests.relay import ROOT, Relay
 from tests.simnet import Consumer, Network, NetworkConfig, compare
 from tests.simnet.delivered import Delivered
@@ -53,19 +54,19 @@ class House:
     consumer: Consumer
     live: Delivered
 
-    async def until(self, what: str, condition: Callable[[], Any]) -> Any:
+    async def until(self, what: str, condition: Callable[[], Any], within_s: float = FLOW_S) -> Any:
         """Ask `condition` in a thread until it gives something true; that.
 
         Raises:
-            AssertionError: it did not in time.
+            AssertionError: it did not within so many seconds.
         """
         try:
-            async with asyncio.timeout(FLOW_S):
+            async with asyncio.timeout(within_s):
                 while not (found := await asyncio.to_thread(condition)):
                     await asyncio.sleep(0.05)
                 return found
         except TimeoutError:
-            raise AssertionError(f"not in {FLOW_S:g} s: {what}\n{self.relay.tail(15)}") from None
+            raise AssertionError(f"not in {within_s:g} s: {what}\n{self.relay.tail(15)}") from None
 
     async def commits(self) -> None:
         """Let every account say something, and see it come out."""
@@ -171,7 +172,7 @@ def test_a_database_that_is_late_away_slow_or_cut_off_costs_time_alone(
                     await cut_off(at, wire, CUTS)
                     await at.end()
 
-        loop_run(story(), 180.0)
+        loop_run(story(), STORY_S)
 
 
 async def away(at: House, wire: Wire) -> None:
@@ -207,7 +208,7 @@ async def slow(at: House, wire: Wire) -> None:
 
 async def cut_off(at: House, wire: Wire, cuts: Iterable[tuple[str, int]]) -> None:
     """Again and again, both ways, under load."""
-    load = asyncio.create_task(at.network.run(RATE, 600.0))
+    load = asyncio.create_task(at.network.run(RATE, STORY_S))
     done = wire.cuts
     for name, after_bytes in cuts:
         for way in Way:
@@ -230,7 +231,7 @@ def test_a_relay_whose_flushes_are_cut_off_at_every_place_loses_nothing(
                 await cut_off(at, wire, MANY_CUTS)
                 await at.end()
 
-    loop_run(story(), 600.0)
+    loop_run(story(), STORY_S)
 
 
 def did_of(frame: bytes) -> str:
@@ -287,7 +288,7 @@ def test_an_old_backup_of_the_database_loses_and_doubles_nothing(
             await asyncio.to_thread(at.relay.start)
             await at.loaded(2.0)
             # … and while it runs, under load.
-            load = asyncio.create_task(network.run(RATE, 60.0))
+            load = asyncio.create_task(network.run(RATE, STORY_S))
             await at.until("the view to go on", lambda: applied_seq(own_postgres.url) > saved_seq)
             await asyncio.to_thread(backup.put_back)
             await at.until("the view to go on", lambda: applied_seq(own_postgres.url) > saved_seq)
@@ -298,4 +299,4 @@ def test_an_old_backup_of_the_database_loses_and_doubles_nothing(
             await load
             await at.end()
 
-    loop_run(story(), 240.0)
+    loop_run(story(), STORY_S)

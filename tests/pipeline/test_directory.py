@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from common.verdict import DropReason
-from tests.pipeline.house import FLOW_S, House, house
+from tests.pipeline.house import FLOW_S, STORY_S, House, house
 from tests.simnet import NetworkConfig
 from tests.simnet.faults import DirectoryFault
 from tests.simnet.truth import key_of, open_frame
@@ -81,4 +81,4 @@ def test_while_the_directory_fails_newcomers_wait_others_flow_and_nothing_is_dro
             assert report.ok, report.as_dict()
             assert report.expected > 3 * 4 * len(FAULTS) + OUTAGE_FRAMES * len(FAULTS)
 
-    loop_run(story(), 180.0)
+    loop_run(story(), STORY_S)

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from common.paths import Paths
-from tests.pipeline.house import House, house
+from tests.pipeline.house import STORY_S, House, house
 from tests.simnet import NetworkConfig
 
 
@@ -53,4 +53,4 @@ def test_neither_a_restart_nor_a_killed_process_asks_for_a_document_again(loop_r
             report = at.report()
             assert report.ok, report.as_dict()
 
-    loop_run(story(), 240.0)
+    loop_run(story(), STORY_S)

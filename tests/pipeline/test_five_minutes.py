@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.pipeline.house import House, house
+from tests.pipeline.house import STORY_S, House, house
 from tests.simnet import NetworkConfig
 from tests.simnet.faults import DirectoryFault
 
@@ -79,4 +79,4 @@ def test_five_minutes_without_a_directory_cost_nobody_an_event(
             report = at.report()
             assert report.ok, report.as_dict()
 
-    loop_run(story(), OUTAGE_S + FULL_S + RECOVERY_S + 120.0)
+    loop_run(story(), OUTAGE_S + FULL_S + RECOVERY_S + STORY_S)

@@ -19,7 +19,7 @@ from websockets.exceptions import InvalidStatus
 from common.cid import cid_text
 from common.verdict import DropReason
 from tests.conserved import conserved
-from tests.pipeline.house import FLOW_S, House, house
+from tests.pipeline.house import FLOW_S, STORY_S, House, house
 from tests.simnet import Consumer, NetworkConfig
 from tests.simnet.account import Account
 from tests.simnet.invalid import BAD_MESSAGES, INVALID
@@ -27,8 +27,6 @@ from tests.simnet.truth import open_frame
 
 BAD_HOST: Final = 0
 RATE: Final = 60.0
-LOAD_S: Final = 300.0
-"""The load ends when the story does; this only bounds it."""
 LAG_S: Final = 0.25
 """How long a loop may be away, whatever one host says. Source: lesson 22."""
 GROWN_BYTES: Final = 80_000_000
@@ -235,14 +233,14 @@ def test_whatever_one_host_account_or_consumer_does_costs_no_other(
             await assert_cursors_mean_what_they_say(at)
             await at.until("every event to have one end", lambda: all_ended(at.status()))
 
-    loop_run(story(), 180.0)
+    loop_run(story(), STORY_S)
 
 
 async def through_it_all(at: House) -> None:
     """The story itself, under load."""
     before = await at.numbers("ingest-0", "ingest-1")
     began_s = time.time()
-    load = asyncio.create_task(at.network.run(RATE, LOAD_S))
+    load = asyncio.create_task(at.network.run(RATE, STORY_S))
     await at.consumer.wait_for(lambda: len(at.live.frames) > RATE, FLOW_S)
     await say_each_bad_message(at)
     await migrate_between_members(at)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 from tests.conserved import conserved
+from tests.pipeline.house import FLOW_S, STORY_S
 from tests.relay import Relay
 from tests.simnet import Consumer, Network, NetworkConfig, Report, compare
 from tests.simnet.delivered import Delivered
@@ -20,10 +21,6 @@ from tests.simnet.delivered import Delivered
 PROCESSES: Final = ("persist", "ingest-0", "broadcast-0", "postgres", "ingest-1", "broadcast-1")
 RATE: Final = 60.0
 """Events a second over all hosts."""
-FLOW_S: Final = 30.0
-"""How long all that was said may take to come out once a process was killed, in seconds."""
-LOAD_S: Final = 300.0
-"""The load ends when the story does; this only bounds it."""
 
 NETWORK: Final = NetworkConfig(hosts=4, accounts=12, records=200, invalid_share=0.03)
 
@@ -46,7 +43,7 @@ async def under_load(
         live = Delivered()
         async with relay, Consumer(relay.stream_url, keep=live.keep) as consumer:
             network.settled = live.settles(network, consumer, FLOW_S)
-            load = asyncio.create_task(network.run(RATE, LOAD_S))
+            load = asyncio.create_task(network.run(RATE, STORY_S))
             await consumer.wait_for(lambda: len(live.frames) > RATE and network.caught_up(), FLOW_S)
             await story(relay, network, consumer, live)
             network.stop()
@@ -97,10 +94,11 @@ def test_kill_9_of_each_process_in_turn_loses_and_doubles_nothing(
                 old = await asyncio.to_thread(relay.kill, name)
                 await asyncio.to_thread(relay.wait_replaced, name, old)
                 await flows(network)
-        assert all(len(pids) == 2 for pids in watch.lives.values()), watch.lives
+        # At least: one that cannot begin yet ends, and is started again.
+        assert all(len(pids) >= 2 for pids in watch.lives.values()), watch.lives
 
     loop = request.node.callspec.params["loop_run"]
-    assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), 240.0))
+    assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), STORY_S))
 
 
 def test_all_processes_killed_at_once_lose_and_double_nothing(
@@ -114,7 +112,7 @@ def test_all_processes_killed_at_once_lose_and_double_nothing(
             await flows(network)
 
     loop = request.node.callspec.params["loop_run"]
-    assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), 240.0))
+    assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), STORY_S))
 
 
 def test_a_persist_that_stands_still_or_has_no_room_loses_and_doubles_nothing(
@@ -124,14 +122,15 @@ def test_a_persist_that_stands_still_or_has_no_room_loses_and_doubles_nothing(
         # It may have knocked at a broadcaster that had not seen the log yet; from here on it stays.
         breaks = consumer.breaks
         # What piles up shows at the stage before, and nowhere else.
-        await peaks(relay, "ingest-0", "ingest-1", "broadcast-0", "broadcast-1")
         pid = await asyncio.to_thread(relay.kill, "persist", signal.SIGSTOP)
-        async with asyncio.timeout(FLOW_S):
-            while (await peaks(relay, "ingest-0", "ingest-1"))["ingest_in_flight_bytes"] < 30_000:
-                await asyncio.sleep(0.02)
+        await piles_up(relay, 15_000)
+        # Twice: the first tells, and forgets, the most of what came before, as where a gap was filled.
+        for _ in range(2):
+            before = await peaks(relay, "broadcast-0", "broadcast-1")
+        await piles_up(relay, 30_000)
         after = await peaks(relay, "broadcast-0", "broadcast-1")
         os.kill(pid, signal.SIGCONT)
-        assert after["chunks_pending"] == 0
+        assert after["chunks_pending"] == before["chunks_pending"]
         await flows(network)
         # A disk that takes no more of any file than a little beyond what it has.
         (newest,) = sorted((relay.data / "log").glob("*.seg"))[-1:]
@@ -143,7 +142,14 @@ def test_a_persist_that_stands_still_or_has_no_room_loses_and_doubles_nothing(
         assert consumer.breaks == breaks
 
     loop = request.node.callspec.params["loop_run"]
-    assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), 240.0))
+    assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), STORY_S))
+
+
+async def piles_up(relay: Relay, size: int) -> None:
+    """Wait until an ingest process has so many bytes that persist has not answered."""
+    async with asyncio.timeout(FLOW_S):
+        while (await peaks(relay, "ingest-0", "ingest-1"))["ingest_in_flight_bytes"] < size:
+            await asyncio.sleep(0.02)
 
 
 async def peaks(relay: Relay, *names: str) -> Counter[str]:
@@ -173,4 +179,4 @@ def test_a_relay_that_is_stopped_and_started_goes_on_where_it_was(
         await flows(network)
 
     loop = request.node.callspec.params["loop_run"]
-    assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), 240.0))
+    assert_whole(*loop_run(under_load(story, STANDPIPE_EVENT_LOOP=loop), STORY_S))

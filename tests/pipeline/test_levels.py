@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from common.verdict import DropReason
-from tests.pipeline.house import House, house
+from tests.pipeline.house import STORY_S, House, house
 from tests.pipeline.test_rejects import typed
 from tests.simnet import NetworkConfig
 from tests.simnet.account import Account
@@ -83,7 +83,7 @@ def test_a_host_without_prev_data_is_let_through_only_at_observe_and_moves_up_by
             report = at.report()
             assert report.ok, report.as_dict()
 
-    loop_run(story(), 150.0)
+    loop_run(story(), STORY_S)
 
 
 async def refused(at: House, account: Account) -> None:

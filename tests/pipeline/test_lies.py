@@ -15,7 +15,7 @@ import pytest
 
 from common.verdict import DropReason
 from ingest.judge import STEPS, name_of
-from tests.pipeline.house import FLOW_S, House, house
+from tests.pipeline.house import FLOW_S, STORY_S, House, house
 from tests.pipeline.test_hostile import all_ended
 from tests.simnet import NetworkConfig
 from tests.simnet.account import Account
@@ -60,7 +60,7 @@ def test_every_lie_is_dropped_for_its_reason_and_nothing_else_is_lost(
             await at.until("every event to have one end", lambda: all_ended(at.status()), FLOW_S)
             await every_step_has_run(at)
 
-    loop_run(story(), 300.0)
+    loop_run(story(), STORY_S)
 
 
 async def every_step_has_run(at: House) -> None:

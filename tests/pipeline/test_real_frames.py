@@ -9,7 +9,7 @@ import cbor2
 import pytest
 
 from tests.interop.vectors import needs_network, network_documents, network_frames
-from tests.pipeline.house import FLOW_S
+from tests.pipeline.house import FLOW_S, STORY_S
 from tests.relay import Relay
 from tests.simnet import Consumer
 from tests.simnet.host import Host
@@ -55,4 +55,4 @@ def test_the_real_frames_come_out_identical_but_for_their_seq(
         came = sorted(with_seq(raw, 0) for raw in network_frames())
         assert sorted(with_seq(frame, 0) for frame in frames) == came
 
-    loop_run(story(), 120.0)
+    loop_run(story(), STORY_S)

@@ -17,7 +17,7 @@ import pytest
 
 from common.paths import Paths
 from common.verdict import RULES, DropReason
-from tests.pipeline.house import House, house
+from tests.pipeline.house import STORY_S, House, house
 from tests.relay import ROOT
 from tests.simnet import NetworkConfig
 
@@ -82,7 +82,7 @@ def test_a_lie_is_found_by_every_way_of_asking_with_its_reason_and_rule(
             await asyncio.to_thread(type_what_the_pages_say, at, liar.did, tmp_path)
             await outage_and_flood(at, liar.did)
 
-    loop_run(story(), 120.0)
+    loop_run(story(), STORY_S)
 
 
 async def ask_in_every_way(

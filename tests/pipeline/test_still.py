@@ -11,15 +11,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tests.conserved import conserved
-from tests.pipeline.test_kill import (
-    FLOW_S,
-    NETWORK,
-    PROCESSES,
-    RATE,
-    assert_whole,
-    flows,
-    under_load,
-)
+from tests.pipeline.house import FLOW_S, STORY_S
+from tests.pipeline.test_kill import NETWORK, PROCESSES, RATE, assert_whole, flows, under_load
 from tests.relay import Relay, alive, children_of
 from tests.simnet import Consumer, Network
 from tests.simnet.delivered import Delivered
@@ -63,7 +56,7 @@ def test_a_process_that_stands_still_loses_and_doubles_nothing(loop_run: Any) ->
                 await flows(network)
         assert {*watch.answers, "postgres"} == set(PROCESSES)
 
-    assert_whole(*loop_run(under_load(story), 240.0))
+    assert_whole(*loop_run(under_load(story), STORY_S))
 
 
 def test_broadcasters_that_sleep_through_a_new_persist_miss_nothing(loop_run: Any) -> None:
@@ -74,7 +67,7 @@ def test_broadcasters_that_sleep_through_a_new_persist_miss_nothing(loop_run: An
             await said(network, 2 * RATE)
         await flows(network)
 
-    assert_whole(*loop_run(under_load(story), 240.0))
+    assert_whole(*loop_run(under_load(story), STORY_S))
 
 
 def test_without_the_database_known_accounts_flow_and_nothing_is_lost(loop_run: Any) -> None:
@@ -92,4 +85,4 @@ def test_without_the_database_known_accounts_flow_and_nothing_is_lost(loop_run: 
 
     # Nobody is born: whom persist has not met, it has to ask the database for.
     known = replace(NETWORK, mix={"commit": 9, "batch": 1}, genesis_share=0.0)
-    assert_whole(*loop_run(under_load(story, known), 240.0))
+    assert_whole(*loop_run(under_load(story, known), STORY_S))
