@@ -158,8 +158,9 @@ class HostObservation(NamedTuple):
 class Batch:
     """One message from an ingest process. An empty one is a greeting and asks for a Reply.
 
-    member: number of the ingest process. epoch: when it started, Unix milliseconds; a higher
-    one fences the lower ones of the same member out.
+    member: number of the ingest process. epoch: which life of it this is, as the database has
+    chosen (ingest.lease_table): about when it started, Unix milliseconds; a higher one fences the lower ones
+    of the same member out.
     log_epoch: of the last Reply that was heard, 0 before any. Persist takes events only under its
     own: what was sent to its predecessor may have been lost, and nothing may overtake that.
     clock_suspect: many hosts' revs lie in the future, so that our clock is believed wrong.

@@ -105,7 +105,8 @@ CREATE TABLE IF NOT EXISTS shard (
     expires_at timestamptz NOT NULL DEFAULT now()    -- by the database's clock; past it another may take over
 );
 
--- The ingest processes that are alive: what a fair share is a share of.
+-- The ingest processes that are alive, and which life of each is or was the last: what a fair share is a
+-- share of. Who has ended stays in it, so that the next life gets a higher `instance`.
 CREATE TABLE IF NOT EXISTS member (
     number   integer PRIMARY KEY,
     instance bigint NOT NULL,

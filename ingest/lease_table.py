@@ -1,5 +1,6 @@
 """What do the tables `shard` and `member` say, and how does a lease change hands there?
 
+    choose  says which life of its number a process begins
     look    says that we live, renews our leases, and tells all rows
     take    owner and a higher epoch; only as they were seen, and only soon after
     give    owner NULL, for anybody at once
@@ -57,6 +58,9 @@ class Wanted(NamedTuple):
 class Table(Protocol):
     """What is asked of the two tables. Called from one thread; raises psycopg.Error: not now."""
 
+    def choose(self, member: int) -> int:
+        """Which life of this number begins: `Me.instance`, higher than that of any before it."""
+
     def look(self, me: Me) -> Look:
         """Say that we live, renew our leases, and tell all rows."""
 
@@ -85,6 +89,13 @@ class LeaseTable:
         self._lease_s = lease_s
         self._connection: Connection | None = None
         self._owner: Owner
+
+    def choose(self, member: int) -> int:
+        """Which life of this number begins. Raises: psycopg.Error: see `look`."""
+        with self._transaction() as connection:
+            row = connection.execute(_CHOOSE, {"member": member}).fetchone()
+        assert row is not None
+        return int(row[0])
 
     def look(self, me: Me) -> Look:
         """Say that we live, renew our leases, and tell all rows.
@@ -170,6 +181,22 @@ _TIMEOUTS: Final = (
     f"SET idle_in_transaction_session_timeout = '{STATEMENT_S} s'",
 )
 
+# By the clock, for persist may know more than a table that was restored; and by the tables, for the
+# clock may have been set back.
+_CHOOSE: Final = """
+    INSERT INTO member AS known (number, instance, seen_at)
+    VALUES (
+        %(member)s,
+        greatest(
+            (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+            (SELECT max(instance) + 1 FROM shard WHERE owner = %(member)s)
+        ),
+        clock_timestamp()
+    )
+    ON CONFLICT (number) DO UPDATE
+    SET instance = greatest(excluded.instance, known.instance + 1), seen_at = excluded.seen_at
+    RETURNING instance
+"""
 # An earlier process of our number that is still there does not speak for us.
 _LIVE: Final = """
     INSERT INTO member (number, instance, seen_at)
@@ -190,9 +217,15 @@ _TIMES: Final = """
     SELECT extract(epoch FROM clock_timestamp())::float8,
            extract(epoch FROM pg_postmaster_start_time())::float8
 """
+# What ends later than anybody could have said was said before the clock was set back, and has expired:
+# who lives has said it anew by now. Twice the time of a lease, so that nothing expires by so small a step
+# that nobody's contact breaks by it (ingest.share.Contact).
 _ROWS: Final = """
     SELECT number, owner, instance, epoch,
-           extract(epoch FROM clock_timestamp() - expires_at)::float8
+           extract(epoch FROM greatest(
+               clock_timestamp() - expires_at,
+               expires_at - clock_timestamp() - make_interval(secs => 2 * %(lease_s)s)
+           ))::float8
     FROM shard WHERE number < %(count)s ORDER BY number
 """
 _BEGIN: Final = """
@@ -203,6 +236,7 @@ _BEGIN: Final = """
 _MEMBERS: Final = """
     SELECT number FROM member
     WHERE seen_at > clock_timestamp() - make_interval(secs => %(lease_s)s)
+        AND seen_at < clock_timestamp() + make_interval(secs => %(lease_s)s)
 """
 # The clock keeps epochs rising where the table was restored from a backup.
 _TAKE: Final = """
@@ -218,7 +252,9 @@ _TAKE: Final = """
             AS wanted (number, epoch, above) ON shard.number = wanted.number
         WHERE shard.epoch = wanted.epoch
             AND (shard.owner IS NULL OR shard.owner = %(member)s
-                OR shard.expires_at <= clock_timestamp())
+                OR shard.expires_at <= clock_timestamp()
+                OR shard.expires_at
+                    >= clock_timestamp() + make_interval(secs => 2 * %(lease_s)s))
             AND clock_timestamp() < to_timestamp(%(until_s)s)
         ORDER BY shard.number FOR UPDATE OF shard SKIP LOCKED
     ) AS seen
@@ -236,4 +272,8 @@ _LEAVE: Final = """
         expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
     WHERE owner = %(member)s AND instance = %(instance)s
 """
-_FORGET: Final = "DELETE FROM member WHERE number = %(member)s AND instance = %(instance)s"
+# The row stays: our next life must be later than this one.
+_FORGET: Final = """
+    UPDATE member SET seen_at = to_timestamp(0)
+    WHERE number = %(member)s AND instance = %(instance)s
+"""

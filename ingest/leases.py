@@ -1,5 +1,6 @@
 """Which shards are ours now, and who has to know of it?
 
+    table ── choose, once ──▶ which life of our number this is: nothing is said to persist before
     table ── look, each second ──▶ share ──▶ take ──▶ claim at persist ──▶ claimed: their hosts are read
                                       └────▶ give ◀── their hosts are read no longer, all of it finished
     not ours by the table any more, or outlived, as persist says ──▶ let go of their hosts at once
@@ -44,6 +45,7 @@ class Leases:
         table: Table,
         me: Me,
         *,
+        begun: Callable[[int], None],
         taken: Callable[[], None],
         claimed: Callable[[], None],
         lost: Callable[[Collection[int]], None],
@@ -53,7 +55,8 @@ class Leases:
         """Nothing is asked until `run`.
 
         Args:
-            table: closed at the end. taken: told when shards were added to `held`.
+            table: closed at the end. me: its instance is the table's to choose.
+            begun: told which instance this is, once. taken: told when shards were added to `held`.
             claimed: told when some of them may be read. lost: told of some that are ours no longer.
             retire: read these no longer and finish what is under way of them.
             look_s: how often the table is looked at, in seconds.
@@ -61,6 +64,7 @@ class Leases:
         self._table = table
         self._me = me
         self._taken = taken
+        self._on_begun = begun
         self._on_claimed = claimed
         self._lost = lost
         self._retire = retire
@@ -74,6 +78,7 @@ class Leases:
         self._giving: set[int] = set()
         self._retired: set[int] = set()
         self._soon = asyncio.Event()
+        self._begun = False
         self._settled = False
         self._leaving = False
         self.held: dict[int, int] = {}
@@ -96,13 +101,13 @@ class Leases:
 
     def outlived(self, claims: Iterable[ShardClaim]) -> None:
         """Persist has heard of later owners of these."""
-        gone = []
+        gone = set()
         for shard, epoch in claims:
             self._above[shard] = max(epoch, self._above.get(shard, 0))
             if self.held.get(shard, epoch) < epoch:
-                gone.append(shard)
+                gone.add(shard)
         if gone:
-            self._let_go(gone, "a later owner has spoken")
+            self._let_go(sorted(gone), "a later owner has spoken")
             # Where the table has been set back it is still ours there: taken anew, with a higher epoch.
             self._soon.set()
 
@@ -137,12 +142,14 @@ class Leases:
         """Give up all leases, if the database answers soon. Nothing is taken after this."""
         self._leaving = self._settled = True
         self._soon.set()
-        if self._asker is not None:
+        if self._asker is not None and self._begun:
             with contextlib.suppress(TimeoutError, psycopg.Error):
                 async with asyncio.timeout(LEAVE_S):
                     await self._ask(lambda: self._table.leave(self._me))
 
     async def _round(self, group: asyncio.TaskGroup) -> None:
+        if not self._begun:
+            await self._begin()
         me, table = self._me, self._table
         if self._retired:
             await self._give_back()
@@ -162,6 +169,13 @@ class Leases:
         if what.give and not self._settled:
             self._giving.update(what.give)
             group.create_task(self._give(what.give), name="shards given up")
+
+    async def _begin(self) -> None:
+        member = self._me.member
+        instance = await self._ask(lambda: self._table.choose(member))
+        self._me = self._me._replace(instance=instance)
+        self._begun = True
+        self._on_begun(instance)
 
     def _compare(self, look: Look) -> None:
         """Let go of what the table says is not ours."""

@@ -4,7 +4,8 @@
     pipeline ◀── logged, duplicate, back ─────────────────────── persist
     leases ◀──── claimed, outlived ───────────────────────────── persist
 
-Until a new connection has been greeted and answered nothing else is sent: only the answer tells
+Nothing is sent before the database has said which life of this process it is (`begin`). Until a new
+connection has been greeted and answered nothing else is sent: only the answer tells
 whether persist is another one than before. Then all claims go first, and behind them everything
 unanswered, in order.
 
@@ -51,22 +52,21 @@ class Outlet:
         endpoint: str,
         *,
         member: int,
-        epoch: int,
         limits: Limits,
         pipeline: Pipeline,
         on_reply: Callable[[], None],
         on_claimed: Callable[[list[ShardClaim]], None],
         on_outlived: Callable[[list[ShardClaim]], None],
     ) -> None:
-        """Connect; call from within the loop.
+        """Connect; call from within the loop. Nothing is sent until `begin`.
 
         Args:
-            member, epoch: see common.envelope.Batch.
+            member: see common.envelope.Batch.
             on_reply: called after the pipeline has been told of an answer.
             on_claimed, on_outlived: told what an answer says of shards.
         """
         self._member = member
-        self._epoch = epoch
+        self._epoch = 0
         self._limits = limits
         self._pipeline = pipeline
         self._on_reply = on_reply
@@ -76,7 +76,7 @@ class Outlet:
         self._confirmed: set[ShardClaim] = set()
         """Of these, what this persist is known to have heard."""
         self._loop = asyncio.get_running_loop()
-        self._batch = Batch(member, epoch)
+        self._batch = Batch(member, self._epoch)
         self._batch_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._queue: deque[list[bytes]] = deque()
@@ -94,6 +94,10 @@ class Outlet:
         self._socket = LoopSocket(
             socket, on_message=self._received, on_writable=self._became_writable
         )
+
+    def begin(self, epoch: int) -> None:
+        """Greet persist, and say what there is to say from now on. epoch: see common.envelope.Batch."""
+        self._epoch = self._batch.epoch = epoch
         self._greet()
 
     @property
@@ -202,7 +206,7 @@ class Outlet:
             self._greet()
 
     def _greet(self) -> None:
-        if not self._greeting_sent:
+        if self._epoch and not self._greeting_sent:
             self._greeting_sent = self._socket.send(encode_batch(Batch(self._member, self._epoch)))
 
     def _received(self, parts: list[bytes]) -> None:

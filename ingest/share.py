@@ -79,7 +79,7 @@ def plan(
             them that are being given up. unbroken_s: how long the database has answered.
     """
     live = {*members, me.member}
-    owners = [row.owner for row in rows if row.owner is not None]
+    owners = [row.owner for row in rows if row.owner is not None and not _is_left(row, me)]
     counts = Counter(owner for owner in owners if owner in live)
     shares = _shares(live, counts)
     patient = unbroken_s >= PATIENT_S
@@ -117,6 +117,12 @@ def _is_earlier(row: Row, me: Me, held: Mapping[int, int]) -> bool:
     if row.owner != me.member or row.instance is None or row.instance > me.instance:
         return False
     return row.instance < me.instance or held.get(row.number) != row.epoch
+
+
+def _is_left(row: Row, me: Me) -> bool:
+    """Whether a later life of our number has left a lease behind: it is in the table, and not ours."""
+    later = row.owner == me.member and row.instance is not None and row.instance > me.instance
+    return later and row.past_s > 0
 
 
 def _is_anybodys(

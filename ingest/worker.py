@@ -112,7 +112,6 @@ class Worker:
         self._random = Random()
         self._drops_to_log = DROPS_LOGGED_A_SECOND
         self._observed: dict[int, HostObservation] = {}
-        self._instance = int(time.time() * 1000)
         self.ledger = Ledger()
         self._keeper = Keeper(self.ledger, rejects)
         self._watch = Watch()
@@ -126,7 +125,8 @@ class Worker:
         )
         self.leases = Leases(
             leases,
-            Me(member, self._instance, processes),
+            Me(member, 0, processes),
+            begun=self._begun,
             taken=self._claim,
             claimed=self.fleet.look_again,
             lost=self._shards_lost,
@@ -190,7 +190,6 @@ class Worker:
                     context,
                     self._endpoint,
                     member=self._member,
-                    epoch=self._instance,
                     limits=self._limits,
                     pipeline=self.pipeline,
                     on_reply=self._room,
@@ -316,6 +315,9 @@ class Worker:
 
     def _readable(self) -> dict[int, int]:
         return self.leases.readable
+
+    def _begun(self, instance: int) -> None:
+        self.outlet.begin(instance)
 
     def _claim(self) -> None:
         self.outlet.claim(self.leases.held)

@@ -37,7 +37,8 @@ class FakePersist:
     log: what was accepted, in order. states: the newest of each DID. silent: batches are read and
     forgotten, as if the process had died with them. refuses: every batch is refused.
     clock_suspect: as the last batch said. epochs: the highest of each shard that was heard of; what
-    comes under a lower one is refused. claims: all that were heard. unclaimed: events of others.
+    comes under a lower one is refused. lives: of each member, which life of it spoke last; an earlier one
+    is refused. claims: all that were heard. unclaimed: events of others.
     """
 
     def __init__(self) -> None:
@@ -54,6 +55,7 @@ class FakePersist:
         self.batches = 0
         self.clock_suspect = False
         self.epochs: dict[int, int] = {}
+        self.lives: dict[int, int] = {}
         self.claims: set[ShardClaim] = set()
         self.unclaimed = 0
         self.silent = False
@@ -92,6 +94,7 @@ class FakePersist:
             self._socket = None
         self._held.clear()
         self._recalls.clear()
+        self.lives.clear()
 
     async def restart(self) -> None:
         """Die, and come up again as another one that has read the log."""
@@ -121,8 +124,10 @@ class FakePersist:
             return
         peer, batch = parts[0], decode_batch(parts[1:])
         self.clock_suspect = batch.clock_suspect
-        reply = Reply(self.log_epoch, len(self.log), refused=self.refuses)
-        if not self.refuses:
+        newest = self.lives[batch.member] = max(batch.epoch, self.lives.get(batch.member, 0))
+        refused = self.refuses or batch.epoch < newest
+        reply = Reply(self.log_epoch, len(self.log), refused=refused)
+        if not refused:
             self.claims.update(batch.claims)
             reply.claimed = [c for c in batch.claims if self._holds(c.shard, c.epoch, reply)]
             for judged, frame in zip(batch.events, batch.frames, strict=True):

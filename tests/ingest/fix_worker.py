@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from math import inf
 from typing import Any, NamedTuple, Self
 
 import psycopg
@@ -67,6 +68,8 @@ class MemoryLeases:
 
     now_s: the database's clock, which a test may turn. started_s: when it started, the same.
     away: whether it does not answer. shards: number → [owner, instance, epoch, expires_at].
+    members: number → [instance, seen_at]. A time of infinity is one that somebody whom the test plays
+    renews all the time.
     """
 
     def __init__(self, lease_s: float = LEASE_S, clock: Callable[[], float] = time.time) -> None:
@@ -78,6 +81,14 @@ class MemoryLeases:
         ends_s = clock() + lease_s
         self.shards = {shard: Lease(None, None, 0, ends_s) for shard in range(SHARD_COUNT)}
 
+    def choose(self, member: int) -> int:
+        now_s = self._now()
+        known = [lease.instance or 0 for lease in self.shards.values() if lease.owner == member]
+        known.append(self.members.get(member, (0, 0.0))[0])
+        instance = max(int(now_s * 1000), max(known) + 1)
+        self.members[member] = instance, now_s
+        return instance
+
     def look(self, me: Me) -> Look:
         now_s = self._now()
         if self.members.get(me.member, (0, 0.0))[0] <= me.instance:
@@ -86,10 +97,14 @@ class MemoryLeases:
             if (lease.owner, lease.instance) == (me.member, me.instance):
                 self.shards[shard] = lease._replace(expires_s=now_s + self._lease_s)
         rows = [
-            Row(shard, lease.owner, lease.instance, lease.epoch, now_s - lease.expires_s)
+            Row(shard, lease.owner, lease.instance, lease.epoch, self._past_s(lease, now_s))
             for shard, lease in self.shards.items()
         ]
-        live = {m for m, (_, seen_s) in self.members.items() if seen_s > now_s - self._lease_s}
+        live = {
+            member
+            for member, (_, seen_s) in self.members.items()
+            if abs(now_s - seen_s) < self._lease_s or seen_s == inf
+        }
         return Look(rows, frozenset(live), now_s, self.started_s)
 
     def take(self, me: Me, wanted: Sequence[Wanted], looked_s: float) -> dict[int, int]:
@@ -97,7 +112,7 @@ class MemoryLeases:
         taken = {}
         for shard, epoch, above in wanted:
             lease = self.shards[shard]
-            free = lease.owner in (None, me.member) or lease.expires_s <= now_s
+            free = lease.owner in (None, me.member) or self._past_s(lease, now_s) >= 0
             if lease.epoch == epoch and free and now_s < looked_s + FRESH_S:
                 new = taken[shard] = max(lease.epoch + 1, above + 1, int(now_s * 1000))
                 self.shards[shard] = Lease(me.member, me.instance, new, now_s + self._lease_s)
@@ -114,10 +129,14 @@ class MemoryLeases:
             if lease[:2] == (me.member, me.instance):
                 self.shards[shard] = Lease(None, None, lease.epoch, now_s + self._lease_s)
         if self.members.get(me.member, (0, 0.0))[0] == me.instance:
-            del self.members[me.member]
+            self.members[me.member] = me.instance, 0.0
 
     def close(self) -> None:
         pass
+
+    def _past_s(self, lease: Lease, now_s: float) -> float:
+        left_s = lease.expires_s - now_s
+        return -left_s if left_s == inf else max(-left_s, left_s - 2 * self._lease_s)
 
     def _now(self) -> float:
         if self.away:

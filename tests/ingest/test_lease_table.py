@@ -13,7 +13,7 @@ import pytest
 
 from common.sharding import SHARD_COUNT
 from ingest.lease_table import FRESH_S, LeaseTable, Table, Wanted
-from ingest.share import LEASE_S, Me
+from ingest.share import BREAK_S, LEASE_S, LOOK_S, Me
 from tests.fix_net import eventually
 from tests.ingest.fix_worker import MemoryLeases
 from tests.relay import ROOT
@@ -123,8 +123,9 @@ def test_a_look_renews_ours_and_also_what_has_expired_and_nobody_took(made: Made
     take(table, B, 4)
     made.age(LEASE_S + 0.1)
     look = table.look(A)
-    assert look.rows[3].past_s < -LEASE_S / 2
     assert look.rows[4].past_s > 0
+    # Both were taken together: only who was renewed has a lease time more than the other.
+    assert look.rows[4].past_s - look.rows[3].past_s > LEASE_S
     assert look.members == {0}, "who was not seen for a lease time is not alive"
     assert take(table, B, 3) == {}
     table.close()
@@ -139,9 +140,9 @@ def test_an_earlier_life_does_not_renew_what_a_later_one_has_taken(made: Made) -
     made.age(LEASE_S + 0.1)
     assert table.look(A).rows[3].past_s > 0
     table.look(later)
+    assert table.look(B).members == {0, 1}
     made.age(LEASE_S - 1)
     table.look(A)
-    assert table.look(B).members == {0, 1}
     made.age(2)
     assert table.look(B).members == {1}, "it speaks for nobody but itself, who is no more"
     table.give(A, first)
@@ -198,11 +199,61 @@ def test_who_leaves_gives_all_up_and_has_a_lease_time_to_come_back(made: Made) -
     take(table, B, 5)
     table.leave(A._replace(instance=99))
     assert owners(table, B) == {3: 0, 4: 0, 5: 1}
+    before_s = table.look(B).at_s
     table.leave(A)
     look = table.look(B)
     assert owners(table, B) == {5: 1}
-    assert -LEASE_S <= look.rows[3].past_s < -LEASE_S / 2
+    assert look.rows[3].past_s >= -LEASE_S
+    # By the clock of the database, however long all this takes: a lease time from when it left.
+    assert table.look(B).at_s - look.rows[3].past_s > before_s + LEASE_S - 0.001
     assert look.members == {1}
+    table.close()
+
+
+def test_a_new_life_is_later_than_any_that_the_tables_know_of(made: Made) -> None:
+    table = made.make()
+    now_ms = int(time.time() * 1000)
+    first = table.choose(0)
+    assert abs(first - now_ms) < 60_000
+    assert table.look(B).members == {0, 1}
+    # The clock was right only then.
+    far = now_ms + 10**9
+    table.look(Me(0, far, 2))
+    assert table.choose(0) == far + 1
+    table.leave(Me(0, far + 1, 2))
+    assert table.look(B).members == {1}
+    assert table.choose(0) == far + 2, "also after one that has left"
+    look = table.look(B)
+    table.take(Me(0, far + 100, 2), [Wanted(3, look.rows[3].epoch)], look.at_s)
+    assert table.choose(0) == far + 101, "and where only a lease tells of it"
+    assert table.choose(2) < far
+    table.close()
+
+
+def test_a_clock_that_was_set_back_keeps_nothing_for_who_is_dead(made: Made) -> None:
+    table = made.make()
+    epochs = take(table, A, 3)
+    table.leave(A._replace(member=2, instance=5))
+    made.age(-3600.0)
+    look = table.look(B)
+    assert look.rows[3].past_s > 0
+    assert look.rows[4].past_s > 0, "what is kept for who is at home there as well"
+    assert look.members == {1}
+    assert take(table, B, 3)[3] > epochs[3]
+    assert table.look(A).members == {0, 1}
+    table.close()
+
+
+def test_a_clock_that_was_set_back_a_little_takes_nothing_from_who_lives(made: Made) -> None:
+    # So little that nobody's contact breaks by it.
+    table = made.make()
+    take(table, A, 3)
+    made.age(-BREAK_S - LOOK_S)
+    assert table.look(B).rows[3].past_s < 0
+    assert take(table, B, 3) == {}
+    made.age(-3600.0)
+    table.look(A)
+    assert table.look(B).rows[3].past_s < -LEASE_S / 2, "who lives says so"
     table.close()
 
 

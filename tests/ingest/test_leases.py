@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from math import inf
 
 import pytest
 
@@ -42,7 +43,7 @@ from tests.simnet.truth import compare
 
 SMALL = NetworkConfig(hosts=2, accounts=6, records=20, genesis_share=0)
 LEASE_S = 0.6
-FAR_S = 1e12
+FAR_S = inf
 one_loop = pytest.mark.parametrize("loop_run", ["uvloop"], indirect=True)
 
 
@@ -314,6 +315,7 @@ def test_an_answer_about_another_lease_than_ours_changes_nothing() -> None:
         claimed=lambda: told.append("claimed"),
         lost=lambda shards: told.append(f"lost {list(shards)}"),
         retire=retire,
+        begun=lambda _instance: None,
     )
     leases.held = {3: 10, 4: 10}
     # An answer to a claim of an earlier lease, and to one of a shard that is not ours any more.
@@ -324,7 +326,67 @@ def test_an_answer_about_another_lease_than_ours_changes_nothing() -> None:
     assert leases.readable == {3: 10, 4: 10}
     leases.outlived([ShardClaim(4, 11)])
     assert leases.readable == {3: 10}
-    assert told == ["claimed", "lost [4]"]
+    # Two owners later, told in one answer.
+    leases.outlived([ShardClaim(3, 11), ShardClaim(3, 12)])
+    assert leases.held == {}
+    assert told == ["claimed", "lost [4]", "lost [3]"]
+
+
+# --- which life this is ---
+
+
+@pytest.mark.parametrize("drained", [False, True], ids=["killed", "drained"])
+def test_a_life_that_begins_after_every_clock_was_set_back_is_heard_and_reads_at_once(
+    loop_run: LoopRun, monkeypatch: pytest.MonkeyPatch, drained: bool
+) -> None:
+    async def story() -> None:
+        turned_s = [0.0]
+        real = time.time
+        leases = MemoryLeases(LEASE_S, clock=lambda: real() + turned_s[0])
+        async with Network(SMALL) as network, FakePersist() as persist:
+            table = SavedTable(persist, urls(network))
+            first = Process(persist, table, leases, network.plc_url, 0)
+            await until(lambda: len(first.worker.subscriptions) == 2)
+            before = persist.lives[0]
+            await (first.drain() if drained else first.kill())
+            turned_s[0] = -3600.0
+            with monkeypatch.context() as our_clock:
+                our_clock.setattr(time, "time", lambda: real() - 3600.0)
+                second = Process(persist, table, leases, network.plc_url, 0)
+            await until(lambda: second.running.done() or len(second.worker.subscriptions) == 2)
+            assert persist.lives[0] > before
+            commit_everywhere(network)
+            await until(lambda: len(persist.log) == 6)
+            await second.drain()
+            assert compare(network.truth, persist.frames()).ok
+
+    loop_run(story())
+
+
+@one_loop
+def test_nobody_greets_persist_before_the_database_has_said_which_life_this_is(
+    loop_run: LoopRun,
+) -> None:
+    async def story() -> None:
+        async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
+            leases = MemoryLeases()
+            leases.away = True
+            table = SavedTable(persist, urls(network))
+            process = Process(persist, table, leases, network.plc_url, 0)
+            await asyncio.sleep(0.3)
+            assert persist.batches == 0
+            leases.away = False
+            await until(lambda: len(process.worker.subscriptions) == 1)
+            assert persist.lives == {0: leases.members[0][0]}
+            leases.away = True
+            await process.drain()
+            # One that is ended before it has begun ends soon, and leaves the tables alone.
+            early = Process(persist, table, leases, network.plc_url, 1)
+            await asyncio.sleep(0.1)
+            await early.drain()
+            assert set(leases.members) == {0}
+
+    loop_run(story())
 
 
 # --- given up for balance ---
@@ -532,7 +594,7 @@ def test_a_drained_process_leaves_its_leases_and_its_cursors(loop_run: LoopRun) 
                 await until(lambda: len(persist.log) == 6 and other.idle() and drained.idle())
                 await drained.drain()
                 assert {lease.owner for lease in leases.shards.values()} == {None, 1}
-                assert set(leases.members) == {1}
+                assert leases.members[0][1] == 0.0
                 await until(lambda: len(other.worker.subscriptions) == 2)
                 commit_everywhere(network)
                 await until(lambda: len(persist.log) == 12)

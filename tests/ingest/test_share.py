@@ -77,7 +77,8 @@ class Sim:
     moves: Counter[int] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.table = MemoryLeases(clock=lambda: self.now_s)
+        self.turned_s = 0.0
+        self.table = MemoryLeases(clock=lambda: self.now_s + self.turned_s)
         self.instances = 0
         self._owners: dict[int, int] = {}
 
@@ -397,6 +398,38 @@ def test_a_lease_of_ours_that_could_not_be_renewed_in_time_is_not_taken_anew() -
     # Its epoch would rise, and what is under way under the old one be outlived.
     late = Row(3, ME.member, ME.instance, 100, 0.1)
     assert plan(ME, rows(it=late), {0}, {3: 100}, (), 99.0) == Plan([], [])
+
+
+def test_what_a_later_life_of_ours_left_behind_does_not_fill_our_share() -> None:
+    # The clock was set back between the two.
+    left = [Row(number, 0, 51, 100, 3600.0) for number in range(SHARD_COUNT)]
+    assert plan(ME, left, {0}, {}, (), PATIENT_S - 0.1) == Plan([], [])
+    assert plan(ME, left, {0}, {}, (), PATIENT_S) == Plan(list(range(SHARD_COUNT)), [])
+
+
+def test_who_has_a_later_life_next_to_him_takes_nothing_more() -> None:
+    table = [Row(number, 0, 51, 100, -5.0) for number in range(SHARD_COUNT)]
+    table[4] = Row(4, None, None, 100, 99.0)
+    table[6] = Row(6, 1, 7, 100, 99.0)
+    assert len(plan(ME, table, {0}, {}, (), 99.0).take) == 2
+    assert plan(ME, table, {0, 1}, {}, (), 99.0) == Plan([], [])
+
+
+def test_a_database_whose_clock_is_set_back_moves_no_shard_of_who_lives() -> None:
+    for back_s in (1.0, BREAK_S, LEASE_S, 3 * LEASE_S, 3600.0):
+        sim = Sim(3)
+        killed, *_others = [sim.start(member, offset_s=0.31 * member) for member in range(3)]
+        sim.pass_s(SETTLED_S)
+        sim.moves.clear()
+        sim.turned_s -= back_s
+        sim.pass_s(SETTLED_S)
+        assert sim.moves == Counter()
+        gone = set(killed.held)
+        sim.kill(killed)
+        sim.turned_s -= back_s
+        sim.pass_s(3 * LEASE_S + PATIENT_S)
+        assert set(sim.moves) == gone
+        assert fair(sim.counts())
 
 
 def test_who_has_enough_leaves_the_rest_to_who_has_not() -> None:
