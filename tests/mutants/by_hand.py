@@ -13,6 +13,11 @@ _NODE: Final = "ingest/node.py"
 _EVENT: Final = "common/event.py"
 _WORKER: Final = "persist/worker.py"
 _SEGMENTS: Final = "persist/segment_log.py"
+_SHARE: Final = "ingest/share.py"
+_LEASE_TABLE: Final = "ingest/lease_table.py"
+_INLET: Final = "broadcast/inlet.py"
+_FANOUT: Final = "broadcast/fanout.py"
+_VERIFY: Final = "persist/verify.py"
 
 _OF_THE_JUDGE: Final = (
     Bug(
@@ -1148,6 +1153,299 @@ _OF_THE_ORDER: Final = (
     ),
 )
 
+_OF_THE_BALANCE: Final = (
+    Bug(
+        "common/conservation.py",
+        "        remainder = abs(came - ended - self.held - self.in_flight)\n",
+        "        remainder = max(0, came - ended - self.held - self.in_flight)\n",
+        "An event that ended twice does not show in the balance",
+    ),
+    Bug(
+        "common/conservation.py",
+        "            remainder += abs(\n",
+        "            remainder += 0 * abs(\n",
+        "What was lost between the socket and the hand does not show in the balance",
+    ),
+    Bug(
+        "ingest/subscription.py",
+        "        self._pipeline.counts.unread += len(self.inbox)\n",
+        "",
+        "Messages let go with their connection are counted nowhere",
+    ),
+    Bug(
+        "ingest/counts.py",
+        "            self._before_writer = self.forwarded.total()\n",
+        "            pass\n",
+        "What an earlier persist wrote is held against the one after it",
+    ),
+    Bug(
+        "persist/sequencer.py",
+        "                self.fates.abandoned += 1\n",
+        "",
+        "An event whose process was outlived while it waited ends uncounted",
+    ),
+    Bug(
+        "persist/sequencer.py",
+        "            self.fates.refused += len(batch.events)\n",
+        "",
+        "The events of a refused batch end uncounted",
+    ),
+    Bug(
+        _INLET,
+        "            self.tally.seen += chunk.count\n",
+        "            pass\n",
+        "Events that came twice to broadcast end uncounted",
+    ),
+    Bug(
+        _INLET,
+        "            self.tally.received += count\n",
+        "",
+        "Events that broadcast reads from the log go out without having come",
+    ),
+)
+
+_OF_LEASES: Final = (
+    Bug(
+        "persist/fence.py",
+        "        return epoch >= known\n",
+        "        return True\n",
+        "An owner that was outlived adds to its shard's log",
+    ),
+    Bug(
+        "persist/fence.py",
+        "        if epoch > known:\n            self.epochs[shard] = epoch\n",
+        "        self.epochs[shard] = epoch\n",
+        "An old owner that speaks again is the shard's owner from then on",
+    ),
+    Bug(
+        "persist/fence.py",
+        "            self.passes(claim.shard, claim.epoch)\n",
+        "            self.epochs[claim.shard] = claim.epoch\n",
+        "Of two epochs that are known of a shard at start the last one counts, not the highest",
+    ),
+    Bug(
+        "persist/sequencer.py",
+        "            if not cursor.epoch or self._holds(reply, cursor.shard, cursor.epoch)\n",
+        "            if True\n",
+        "A cursor of an outlived owner is taken",
+    ),
+    Bug(
+        "persist/catch_up.py",
+        "        self._fence.passes(row.shard, row.epoch)\n",
+        "",
+        "After a restart the epochs in the log's rows are forgotten",
+    ),
+    Bug(
+        _SHARE,
+        "    patient = unbroken_s >= PATIENT_S\n",
+        "    patient = True\n",
+        "After an outage of the database everybody's leases are up for grabs at once",
+    ),
+    Bug(
+        _SHARE,
+        "        elif row.past_s > 0 and _is_anybodys(row, me, live, counts, shares, patient=patient):\n",
+        "        elif _is_anybodys(row, me, live, counts, shares, patient=patient):\n",
+        "A lease of another is taken before it has expired",
+    ),
+    Bug(
+        _SHARE,
+        "        return patient and (row.owner != me.member or row.instance != me.instance)\n",
+        "        return patient\n",
+        "A process takes its own expired lease as if it were another's",
+    ),
+    Bug(
+        _SHARE,
+        "            or started_s != self._started_s\n",
+        "",
+        "A restart of the database counts as unbroken contact",
+    ),
+    Bug(
+        _LEASE_TABLE,
+        "            AND clock_timestamp() < to_timestamp(%(until_s)s)\n",
+        "            AND to_timestamp(%(until_s)s) IS NOT NULL\n",
+        "Leases are taken on what was seen long ago",
+    ),
+    Bug(
+        _LEASE_TABLE,
+        "        WHERE shard.epoch = wanted.epoch\n            AND (",
+        "        WHERE (",
+        "A lease that has changed hands since it was looked at is taken",
+    ),
+    Bug(
+        _LEASE_TABLE,
+        "        SELECT number FROM shard WHERE owner = %(member)s AND instance = %(instance)s\n",
+        "        SELECT number FROM shard WHERE owner = %(member)s AND instance = %(instance)s\n"
+        "            AND expires_at > clock_timestamp()\n",
+        "A lease that has expired is not renewed, though nobody has taken it",
+    ),
+    Bug(
+        _LEASE_TABLE,
+        "    f\"SET idle_in_transaction_session_timeout = '{STATEMENT_S} s'\",\n",
+        "",
+        "Who is frozen in the midst of a look keeps its rows from everybody",
+    ),
+    Bug(
+        "common/owner.py",
+        "        if os.getpid() != self._pid:\n",
+        "        if False:\n",
+        "A child process may use its parent's connection",
+    ),
+    Bug(
+        "ingest/asker.py",
+        "        self._questions.put(None)\n",
+        "        self._questions.put(None)\n        self._close()\n",
+        "The connection is closed under the thread that uses it",
+    ),
+)
+
+_OF_HOLES: Final = (
+    Bug(
+        "broadcast/hole.py",
+        "        if chunk.first_seq > next_seq:\n",
+        "        if chunk.first_seq > next_seq + 1:\n",
+        "A hole of one number is not told to consumers",
+    ),
+    Bug(
+        "broadcast/hole.py",
+        "        first_seq = max(seq, self.first_seq)\n",
+        "        first_seq = self.first_seq\n",
+        "Who comes from within a hole is told of numbers before its place",
+    ),
+    Bug(
+        "broadcast/ring.py",
+        "        if chunk.first_seq > self.next_seq:\n",
+        "        if chunk.first_seq < 0:\n",
+        "The ring takes a chunk that leaves numbers out in silence",
+    ),
+    Bug(
+        "broadcast/playback.py",
+        "            return [Hole(seq, min(damage.until_seq, until_seq), Cause.DAMAGED)]\n",
+        "            return [Hole(seq, damage.until_seq, Cause.DAMAGED)]\n",
+        "A damaged range is told beyond the place where the stream goes on",
+    ),
+    Bug(
+        "broadcast/damage.py",
+        "        key = str(damage) if damage.until_seq is None else damage.until_seq\n",
+        "        key = str(damage)\n",
+        "A damaged range is told anew for each place it is entered at",
+    ),
+    Bug(
+        _INLET,
+        "        self._compare(durable_seq, now_s)\n",
+        "",
+        "Broadcast goes on with a log that was replaced under it",
+    ),
+    Bug(
+        _INLET,
+        "            self._fill(chunk.next_seq if misfit else chunk.first_seq, chunk)\n",
+        "            self._fill(chunk.first_seq, chunk)\n",
+        "A chunk that does not follow from the one before goes out all the same",
+    ),
+    Bug(
+        _FANOUT,
+        "            if part.data:\n                self._serve(",
+        "            if part.events:\n                self._serve(",
+        "A consumer that reads a hole alone is let go",
+    ),
+    Bug(
+        _FANOUT,
+        "                self._ahead.add(outlet)\n                return\n",
+        "                consumer.next_seq = self.live_seq\n                continue\n",
+        "A consumer that is ahead of its new process gets the same events again",
+    ),
+)
+
+_OF_INSPECTION: Final = (
+    Bug(
+        "common/log_walk.py",
+        "        if self._broken is not None and chain.next_seq <= chunk.first_seq:\n",
+        "        if chain.next_seq <= chunk.first_seq:\n",
+        "A chunk that was taken out of the log is not missed",
+    ),
+    Bug(
+        "common/logged.py",
+        "    if account_key(event.did) != row.account:\n",
+        "    if False:\n",
+        "A row that names another account than its frame is sound",
+    ),
+    Bug(
+        "common/logged.py",
+        "    if rev != row.rev:\n",
+        "    if False:\n",
+        "A row that has another rev than its frame is sound",
+    ),
+    Bug(
+        "persist/known.py",
+        "        return NOTHING if known.seq < self.lost_until else known\n",
+        "        return known\n",
+        "What was known of an account before damage is held against the view",
+    ),
+    Bug(
+        "persist/known.py",
+        "        certain |= Certain.COMMIT | Certain.HOST\n",
+        "        certain |= Certain.COMMIT\n",
+        "A commit proves nothing of who speaks for the account",
+    ),
+    Bug(
+        _VERIFY,
+        "            if cursor > newest + CURSOR_SLACK:\n",
+        "            if False:\n",
+        "A cursor far above the host's last event is no mismatch",
+    ),
+    Bug(
+        _VERIFY,
+        "        if told is not None and told.durable_seq > self._last_seq:\n",
+        "        if told is not None and told.durable_seq > self._last_seq + 1:\n",
+        "A checkpoint that is ahead of the log by one event is no mismatch",
+    ),
+)
+
+_OF_CUTS: Final = (
+    Bug(
+        "persist/store.py",
+        "    WHERE id = %(host)s\n"
+        "        AND %(seq)s > coalesce((SELECT value FROM relay WHERE name = 'applied_seq'), 0)\n",
+        "    WHERE id = %(host)s\n",
+        "What a host is counted for is counted twice when the answer to the commit is lost",
+    ),
+    Bug(
+        "persist/checkpoint.py",
+        "    if _CRC.unpack(data[-_CRC.size :])[0] != zlib.crc32(data[: -_CRC.size]):\n",
+        "    if False:\n",
+        "A damaged checkpoint is believed",
+    ),
+    Bug(
+        "persist/checkpoint.py",
+        "            [cursor[:3] for cursor in checkpoint.cursors],\n",
+        "            [(*cursor[:2], cursor[2] + 1) for cursor in checkpoint.cursors],\n",
+        "A checkpoint's cursor skips an event of its host",
+    ),
+    Bug(
+        "persist/duplicates.py",
+        "            stream.seqs = {seq: ours for seq, ours in lagging.seqs.items() if seq > stream.cursor}\n",
+        "            stream.seqs = {}\n",
+        "After a restart the events of a host that lags are taken anew",
+    ),
+    Bug(
+        "persist/retention.py",
+        "    ends = [*(segment.base for segment in sealed), active_base][1:]\n",
+        "    ends = [segment.base for segment in sealed]\n",
+        "A segment leaves the log though what PostgreSQL lacks lies within it",
+    ),
+    Bug(
+        "common/salvage.py",
+        "            if at in self._proof.offsets or crc in self._proof.crcs:\n",
+        "            if True:\n",
+        "A whole chunk that a host made up within a frame is where the log goes on",
+    ),
+    Bug(
+        "common/segment_index.py",
+        "    if len(body) < _HEAD.size or _CRC.pack(zlib.crc32(body)) != crc:\n",
+        "    if len(body) < _HEAD.size:\n",
+        "A damaged index is believed",
+    ),
+)
+
 BUGS: Final[tuple[Bug, ...]] = (
     *_OF_THE_JUDGE,
     *_OF_THE_TREE,
@@ -1157,4 +1455,9 @@ BUGS: Final[tuple[Bug, ...]] = (
     *_OF_THE_LOG,
     *_OF_THE_PIPELINE,
     *_OF_THE_ORDER,
+    *_OF_THE_BALANCE,
+    *_OF_LEASES,
+    *_OF_HOLES,
+    *_OF_INSPECTION,
+    *_OF_CUTS,
 )

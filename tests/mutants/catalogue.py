@@ -64,7 +64,7 @@ TARGETS: Final[dict[str, Target]] = {
     "ingest/questions.py": Target(3, ("tests/ingest/test_questions.py",)),
     "ingest/documents.py": Target(3, ("tests/ingest/test_documents.py",)),
     "ingest/account.py": Target(3, ("tests/ingest/test_account.py", *_PIPELINE)),
-    "ingest/pipeline.py": Target(6, _PIPELINE),
+    "ingest/pipeline.py": Target(6, (*_PIPELINE, "tests/ingest/test_release.py")),
     "ingest/settling.py": Target(8, (*_PIPELINE, "tests/ingest/test_needs.py")),
     "ingest/in_flight.py": Target(2, _PIPELINE),
     "ingest/outlet.py": Target(0, ("tests/ingest/test_outlet.py",)),
@@ -74,7 +74,14 @@ TARGETS: Final[dict[str, Target]] = {
     "ingest/inquiry.py": Target(4, ("tests/ingest/test_inquiry.py", *_PIPELINE)),
     "ingest/status.py": Target(3, ("tests/ingest/test_status.py",)),
     "persist/sequencer.py": Target(
-        6, ("tests/persist/test_sequencer.py", "tests/persist/test_ours.py", _SPEC)
+        6,
+        (
+            "tests/persist/test_sequencer.py",
+            "tests/persist/test_ours.py",
+            _SPEC,
+            "tests/persist/test_fence.py",
+            "tests/persist/test_balance.py",
+        ),
     ),
     "persist/account.py": Target(4, ("tests/persist/test_account.py",)),
     "persist/recall.py": Target(
@@ -86,11 +93,47 @@ TARGETS: Final[dict[str, Target]] = {
     # By hand alone: each run of these tests starts persist some thirty times.
     "persist/worker.py": Target(0, _POINTS),
     "persist/segment_log.py": Target(0, _POINTS),
-    "persist/catch_up.py": Target(0, _POINTS),
-    "persist/duplicates.py": Target(2, ("tests/persist/test_duplicates.py", *_POINTS)),
+    "persist/catch_up.py": Target(0, ("tests/persist/test_fence.py", *_POINTS)),
+    "persist/duplicates.py": Target(5, ("tests/persist/test_duplicates.py", *_POINTS)),
     "persist/checkpoint_file.py": Target(0, _POINTS),
     "common/process.py": Target(0, ("tests/running/test_process.py",)),
     "persist/tally.py": Target(2, ("tests/persist/test_tally.py",)),
+    "common/conservation.py": Target(5, ("tests/common/test_conservation.py",)),
+    "ingest/subscription.py": Target(0, ("tests/ingest/test_balance.py",)),
+    "ingest/counts.py": Target(2, ("tests/ingest/test_counts.py", "tests/ingest/test_balance.py")),
+    "persist/fence.py": Target(3, ("tests/persist/test_fence.py",)),
+    "ingest/share.py": Target(7, ("tests/ingest/test_share.py",)),
+    "ingest/lease_table.py": Target(0, ("tests/ingest/test_lease_table.py",)),
+    "common/owner.py": Target(1, ("tests/common/test_owner.py",)),
+    "ingest/asker.py": Target(0, ("tests/ingest/test_asker.py",)),
+    "broadcast/hole.py": Target(
+        3, ("tests/broadcast/test_hole.py", "tests/broadcast/test_gaps.py")
+    ),
+    "broadcast/ring.py": Target(3, ("tests/broadcast/test_ring.py",)),
+    "broadcast/playback.py": Target(0, ("tests/broadcast/test_gaps.py",)),
+    "broadcast/damage.py": Target(1, ("tests/broadcast/test_damage.py",)),
+    "broadcast/inlet.py": Target(
+        0,
+        (
+            "tests/broadcast/test_balance.py",
+            "tests/broadcast/test_gaps.py",
+            "tests/broadcast/test_seam.py",
+        ),
+    ),
+    "broadcast/fanout.py": Target(0, ("tests/broadcast/test_seam.py",)),
+    "common/log_walk.py": Target(
+        0, ("tests/common/test_log_walk.py", "tests/persist/test_verify.py")
+    ),
+    "common/logged.py": Target(0, ("tests/persist/test_verify.py",)),
+    "persist/known.py": Target(6, ("tests/persist/test_known.py", "tests/persist/test_verify.py")),
+    "persist/verify.py": Target(0, ("tests/persist/test_verify.py",)),
+    "persist/store.py": Target(0, ("tests/persist/test_store_cut.py",)),
+    "persist/checkpoint.py": Target(3, ("tests/persist/test_checkpoint.py",)),
+    "persist/retention.py": Target(3, ("tests/persist/test_retention.py",)),
+    "common/salvage.py": Target(5, ("tests/common/test_salvage.py", "tests/common/test_damage.py")),
+    "common/segment_index.py": Target(
+        3, ("tests/common/test_segments.py", "tests/common/test_damage.py")
+    ),
 }
 
 

