@@ -70,6 +70,11 @@ def start(folder: Path, port: int, retire_s: float) -> tuple[subprocess.Popen[st
     return member, int(member.stdout.readline())
 
 
+def answered(status: str, again: str) -> str:
+    """A status, with what it asks for: a broadcaster that ends says sooner than one that begins."""
+    return f"{status}, again in {again} s" if again else status
+
+
 class Stage:
     """The log, its writer, and all that comes to the port."""
 
@@ -113,10 +118,12 @@ class Stage:
         began_s = time.monotonic()
         writer: asyncio.StreamWriter | None = None
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 writer.write(handshake())
-                status = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                again = head.partition("\r\nretry-after: ")[2].partition("\r\n")[0]
+                status = answered(head.split()[1], again)
         except (OSError, EOFError, TimeoutError) as error:
             status = type(error).__name__
         finally:
@@ -147,7 +154,11 @@ class Stage:
                 self.closed[f"{gone.rcvd and gone.rcvd.code} {reason.rstrip('0123456789')}"] += 1
                 if reason != f"{LAST_SEQ}{next_seq - 1}":
                     self.wrong.append(f"{number} had {next_seq - 1}, and was told {reason!r}")
-            except (OSError, EOFError, TimeoutError, InvalidStatus) as error:
+            except InvalidStatus as error:
+                again = error.response.headers.get("Retry-After", "")
+                what = answered(str(error.response.status_code), again)
+                self.closed[f"on coming back: {what}"] += 1
+            except (OSError, EOFError, TimeoutError) as error:
                 self.closed[f"on coming back: {type(error).__name__}"] += 1
         self.consuming -= 1
 

@@ -193,11 +193,14 @@ def test_a_member_that_ends_tells_a_newcomer_to_come_again_in_a_second(
 
 
 def test_restarts_of_real_processes_turn_nobody_away_and_lose_nothing(tmp_path: Path) -> None:
-    found = asyncio.run(measure(tmp_path, restarts=2, rate=40, consumers=8, retire_s=0.5))
+    found = asyncio.run(measure(tmp_path, restarts=2, rate=150, consumers=8, retire_s=1.0))
     assert found["wrong"] == []
-    assert set(found["became"]) <= {"101", "503"}, found
+    # None was told to go to a sibling by one that ends. One that begins may lack the log for a moment.
+    begins = "503, again in 5 s"
+    assert set(found["became"]) <= {"101", begins}, found
+    assert found["became"].get(begins, 0) <= found["connections"] // 20, found
     assert found["became"]["101"] > 50
-    assert "1012 restarting; last seq " in found["streams_closed"]
-    assert set(found["streams_closed"]) <= {
-        "1012 restarting; last seq ", "on coming back: InvalidStatus",
-    }  # fmt: skip
+    closed, back = found["streams_closed"], f"on coming back: {begins}"
+    assert "1012 restarting; last seq " in closed
+    assert set(closed) <= {"1012 restarting; last seq ", back}, found
+    assert closed.get(back, 0) <= found["connections"] // 20, found
