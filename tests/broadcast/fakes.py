@@ -285,7 +285,7 @@ async def member_of(
         await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], Any], within_s: float = 10.0, what: str = "") -> None:
+async def until(condition: Callable[[], Any], within_s: float = 30.0, what: str = "") -> None:
     """Wait, in a loop, until `condition` holds."""
     ends_s = time.monotonic() + within_s
     while not condition():

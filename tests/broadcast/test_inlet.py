@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 import zmq
 
@@ -12,6 +13,9 @@ from broadcast.worker import Worker
 from common.transport import LoopSocket, chunk_inlet, chunk_outlet
 from tests.broadcast.fakes import NO_DATABASE, FakeLog, member_of, seqs, until
 from tests.fix_loop import LoopRun
+
+PAUSE_S: Final = 1.0
+"""Longer than it takes to send 200 messages, in seconds."""
 
 
 def test_a_paced_socket_takes_the_first_at_once_and_the_rest_together(
@@ -23,37 +27,48 @@ def test_a_paced_socket_takes_the_first_at_once_and_the_rest_together(
         outlet, inlet = chunk_outlet(context), chunk_inlet(context)
         outlet.bind(f"ipc://{tmp_path / 'x'}")
         inlet.connect(f"ipc://{tmp_path / 'x'}")
-        came: list[tuple[float, bytes]] = []
-        paced = LoopSocket(
-            inlet,
-            on_message=lambda parts: came.append((loop.time(), parts[0])),
-            pace_s=lambda: 0.3,
-        )
+        came: list[bytes | None] = []
+        """The messages in order; None is a pause."""
+        came_s: list[float] = []
+        pause_s = 0.01
+
+        def on_message(parts: list[bytes]) -> None:
+            came.append(parts[0])
+            came_s.append(loop.time())
+
+        def pace_s() -> float:
+            came.append(None)
+            return pause_s
+
+        paced = LoopSocket(inlet, on_message=on_message, pace_s=pace_s)
         try:
             while not came:  # until the subscription has arrived
                 outlet.send(b"hello")
                 await asyncio.sleep(0.005)
-            await asyncio.sleep(0.8)  # over, with all that was sent meanwhile
+            outlet.send(b"begin")
+            await until(lambda: b"begin" in came)
+            await until(lambda: paced._listening and paced._pause is None)
             came.clear()
-            began_s = loop.time()
+            came_s.clear()
+            pause_s = PAUSE_S
             outlet.send(b"first")
             await until(lambda: came)
-            assert loop.time() - began_s < 0.2
-            for number in range(200):
-                outlet.send(b"%d" % number)
+            assert came == [b"first", None]
+            numbers = [b"%d" % number for number in range(200)]
+            for number, message in enumerate(numbers):
+                outlet.send(message)
                 if number % 50 == 0:
                     await asyncio.sleep(0.005)
-            await until(lambda: len(came) == 201)
-            assert [message for _, message in came[1:]] == [b"%d" % number for number in range(200)]
-            assert came[1][0] - came[0][0] >= 0.29
+            await until(lambda: len(came_s) == 201)
             # A turn takes 64 at most, but the turns follow each other without a pause.
-            assert came[-1][0] - came[1][0] < 0.25
+            assert came == [b"first", None, *numbers, None]
+            assert came_s[1] - came_s[0] >= 0.95 * PAUSE_S
             # And after a silence, the next one is taken at once again.
-            await asyncio.sleep(0.7)
-            began_s = loop.time()
+            await until(lambda: paced._listening and paced._pause is None)
+            came.clear()
             outlet.send(b"last")
-            await until(lambda: came[-1][1] == b"last")
-            assert loop.time() - began_s < 0.2
+            await until(lambda: came)
+            assert came == [b"last", None]
         finally:
             # A context that is not ended would block whoever collects it.
             paced.close()

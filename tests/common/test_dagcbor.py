@@ -119,14 +119,14 @@ def test_the_deepest_nesting_allowed_is_read() -> None:
 def test_megabytes_of_tiny_items_are_refused_at_once(item: bytes) -> None:
     count = 4_900_000 // len(item)
     raw = b"\x9a" + count.to_bytes(4, "big") + item * count
-    started_s = time.perf_counter()
+    started_s = time.thread_time()
     with pytest.raises(MalformedCbor, match=str(MAX_ITEMS)):
         decode(raw)
     # The same in pieces that each stay below the limit, so that only the sum exceeds it.
     piece = b"\x99\x10\x00" + b"\x00" * 4096
     with pytest.raises(MalformedCbor, match=str(MAX_ITEMS)):
         decode(b"\x98\x64" + piece * 100)
-    assert time.perf_counter() - started_s < 0.2
+    assert time.thread_time() - started_s < 0.2
 
 
 def test_a_map_tells_where_its_entries_stand() -> None:

@@ -558,9 +558,9 @@ def test_no_frame_over_the_limit_comes_in_or_goes_out(size: int, seq: int, passe
 def test_a_frame_made_to_explode_is_refused_in_milliseconds(field: bytes) -> None:
     count = 4_900_000
     raw = COMMIT_HEADER + b"\xa1" + field + b"\x9a" + count.to_bytes(4, "big") + b"\x80" * count
-    started_s = time.perf_counter()
+    started_s = time.thread_time()
     found = decode(raw)
-    assert time.perf_counter() - started_s < 0.1
+    assert time.thread_time() - started_s < 0.1
     assert isinstance(found, Drop)
     assert found.reason is DropReason.MALFORMED_FRAME
 
