@@ -1202,6 +1202,12 @@ _OF_THE_BALANCE: Final = (
         "",
         "Events that broadcast reads from the log go out without having come",
     ),
+    Bug(
+        "common/command/balance.py",
+        "lost + max(0, heard - written)",
+        "lost",
+        "What ingest calls on disk and persist has not written is not missed in the report",
+    ),
 )
 
 _OF_LEASES: Final = (
@@ -1352,6 +1358,12 @@ _OF_HOLES: Final = (
         "                self._ahead.add(outlet)\n                return\n",
         "                consumer.next_seq = self.live_seq\n                continue\n",
         "A consumer that is ahead of its new process gets the same events again",
+    ),
+    Bug(
+        "broadcast/server.py",
+        "        for place in (0, 1):\n",
+        "        for place in (0,):\n",
+        "Who drains and listens in the first place finds no sibling for its new connections",
     ),
 )
 

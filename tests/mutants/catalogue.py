@@ -120,6 +120,8 @@ TARGETS: Final[dict[str, Target]] = {
             "tests/broadcast/test_seam.py",
         ),
     ),
+    "broadcast/server.py": Target(0, ("tests/broadcast/test_restarts.py",)),
+    "common/command/balance.py": Target(0, ("tests/running/test_report.py",)),
     "broadcast/fanout.py": Target(0, ("tests/broadcast/test_seam.py",)),
     "common/log_walk.py": Target(
         0, ("tests/common/test_log_walk.py", "tests/persist/test_verify.py")
