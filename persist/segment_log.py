@@ -101,6 +101,7 @@ class SegmentLog:
         self._chunks = 0
         self._marks: list[Mark] = []
         self._last_us = 0
+        self._found_us = 0
         self._last_event_us = 0
         self._durable_seq = 0
         self._unsynced = False
@@ -132,6 +133,12 @@ class SegmentLog:
     def last_time_us(self) -> int:
         """When the last chunk was written, Unix microseconds; 0 where no claim has seen one."""
         return self._last_us
+
+    @property
+    def found_times_us(self) -> list[int]:
+        """When the sealed segments begin, and when the writer before this one wrote last, where known."""
+        found = [*(segment.first_us for segment in self._sealed), self._found_us]
+        return [time_us for time_us in found if time_us]
 
     @property
     def size_bytes(self) -> int:
@@ -401,7 +408,7 @@ class SegmentLog:
         self._sealed = [self._measure(base) for base in bases[:-1]]
         self._sealed_bytes = sum(segment.size_bytes for segment in self._sealed)
         self._chain = tail.chain
-        self._last_us = tail.last_us
+        self._last_us = self._found_us = tail.last_us
         if tail.holes or (lost and size > tail.end):
             self._leave(last, tail, size)
         else:

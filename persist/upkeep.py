@@ -24,6 +24,7 @@ from persist.fence import Fence
 from persist.reserve import is_low, missing_bytes
 from persist.segment_log import SegmentLog
 from persist.view import View
+from persist.window_clock import WindowClock, known_s
 
 log: Final = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Upkeep:
     """Looks after the log's folder. Owned by the thread that writes the log.
 
     hosts: as the database has them. disk_low: whether the disk has less room than its reserve.
-    max_bytes: what the log may take.
+    max_bytes: what the log may take. clock_suspect: whether ingest believes the system's clock wrong.
     """
 
     def __init__(
@@ -58,12 +59,20 @@ class Upkeep:
     ) -> None:
         self.hosts = hosts
         self.disk_low = False
+        self.clock_suspect = False
         self._config = config
         self._disk = disk
         self._log = segment_log
         self._duplicates = duplicates
         self._fence = fence
         self._view = view
+        window_s = config.replay_window_s
+        self._clock = WindowClock(
+            window_s,
+            time.time(),
+            time.monotonic(),
+            known_s(segment_log.found_times_us, window_s),
+        )
         self._scan_seq = 0
         self._written: Checkpoint | None = None
         self._retain_due_s = 0.0
@@ -96,8 +105,9 @@ class Upkeep:
         # neither PostgreSQL nor the checkpoint has the cursors as they are now.
         keep_from = min(self._view.applied_seq + 1, max(self._view.scan_seq, self._scan_seq))
         oldest_seq = self._log.oldest_seq
+        now_s = self._clock.now_s(time.time(), time.monotonic(), suspect=self.clock_suspect)
         dropped = self._log.retain(
-            self.max_bytes, config.replay_window_s, time.time(), keep_from, must_free
+            self.max_bytes, config.replay_window_s, now_s, keep_from, must_free
         )
         low = is_low(usage.total, usage.free, config.reserve_bytes, was_low=self.disk_low)
         if low is not self.disk_low:

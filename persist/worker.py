@@ -322,6 +322,7 @@ class Worker:
         if now_s >= self._ask_due_s and not self._finder.waited_s(now_s):
             self._ask_due_s = now_s + DATABASE_ASKED_S
             self._finder.ask(Lookup([]))
+        self._upkeep.clock_suspect = self._suspicions.any(now_s)
         if self._upkeep.tick(now_s) and not self._finder.waited_s(now_s):
             self._finder.ask(HostsAsked())
         metrics = self._metrics

@@ -50,13 +50,17 @@ class Desk:
         self.config = Config(folder, "", "", "", replay_window_s=1e9, replay_bytes=2**40)
         self.config = replace(self.config, reserve_bytes=0)
         self.disk = RecordingDisk()
-        self.log = SegmentLog(folder, disk=self.disk, segment_bytes=SEGMENT_BYTES)
+        self.log = self.opened()
         self.log.claim("test")
         self.duplicates = Duplicates()
         self.accounts = Accounts()
         self.fence = Fence([ShardClaim(3, 7)])
         self.view = View(self.accounts, self.duplicates, Tallies(), 0)
         self.upkeep = self.made()
+
+    def opened(self) -> SegmentLog:
+        folder = self.config.log_dir
+        return SegmentLog(folder, disk=self.disk, segment_bytes=SEGMENT_BYTES, now=lambda: 1.0)
 
     def made(self) -> Upkeep:
         return Upkeep(
@@ -246,6 +250,67 @@ def test_a_host_that_never_comes_back_does_not_fill_the_disk(
     desk.upkeep.retain()
     assert desk.log.oldest_seq > 20
     assert [one.seqs for one in desk.written.lagging] == [{7: 1}]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the system's clock says, and the steady one."""
+    told = [40.0, 1_000.0]
+    monkeypatch.setattr("persist.upkeep.time.time", lambda: told[0])
+    monkeypatch.setattr("persist.upkeep.time.monotonic", lambda: told[1])
+    return told
+
+
+def aged(desk: Desk) -> None:
+    """Events of seconds 1 to 30; who keeps them for an hour is made at second 40."""
+    desk.config = replace(desk.config, replay_window_s=3600.0)
+    desk.events(*range(1, 31))
+    desk.view.say_done(HostCursor(1, 1, 30))
+    desk.flush()
+    desk.upkeep = desk.made()
+    desk.upkeep.write_checkpoint()
+    desk.upkeep.retain()
+    assert desk.log.oldest_seq == 1
+
+
+def test_what_is_older_than_the_window_goes(desk: Desk, clock: list[float]) -> None:
+    aged(desk)
+    clock[:] = [3_640.0, 4_600.0]
+    desk.upkeep.retain()
+    assert desk.log.oldest_seq > 20
+
+
+def test_a_clock_that_jumps_ahead_takes_nothing_from_the_window(
+    desk: Desk, clock: list[float]
+) -> None:
+    aged(desk)
+    clock[:] = [1e9, 1_030.0]
+    desk.upkeep.retain()
+    assert desk.log.oldest_seq == 1
+    # Nor does a restart under that clock, which has written by it …
+    desk.log.append(pack([b"x"]), [b"x"], 10**15)
+    desk.log.wait(31)
+    desk.log.close()
+    desk.log = desk.opened()
+    desk.log.claim("test")
+    desk.upkeep = desk.made()
+    desk.upkeep.write_checkpoint()
+    desk.upkeep.retain()
+    assert desk.log.oldest_seq == 1
+    # … and what is old by the time that has passed goes.
+    clock[:] = [1e9 + 3_600, 4_630.0]
+    desk.upkeep.retain()
+    assert desk.log.oldest_seq > 20
+
+
+def test_nothing_leaves_by_its_age_while_the_clock_is_doubted(
+    desk: Desk, clock: list[float]
+) -> None:
+    aged(desk)
+    clock[:] = [3_640.0, 4_600.0]
+    desk.upkeep.clock_suspect = True
+    desk.upkeep.retain()
+    assert desk.log.oldest_seq == 1
 
 
 # --- the reserve ---

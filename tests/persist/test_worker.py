@@ -357,6 +357,18 @@ def test_segments_that_left_the_window_go_while_it_runs(place: Relay) -> None:
         assert reader.read(10, 1)[0].first_seq == 10
 
 
+def test_nothing_leaves_by_its_age_while_ingest_doubts_the_clock(place: Relay) -> None:
+    with place.persist() as persist, closing(Ingest(place.config)) as ingest:
+        ingest.send()
+        assert ingest.reply()
+        assert persist.worker
+        upkeep = persist.worker._upkeep
+        ingest.send(clock_suspect=True)
+        eventually(lambda: upkeep.clock_suspect)
+        ingest.send(clock_suspect=False)
+        eventually(lambda: not upkeep.clock_suspect)
+
+
 # --- PostgreSQL away ---
 
 
