@@ -152,19 +152,23 @@ class Duplicates:
             default=next_seq,
         )
 
-    def lagging(self, before: int, max_events: int) -> list[Lagging]:
+    def lagging(self, before: int, max_events: int, oldest_seq: int = 0) -> list[Lagging]:
         """The streams whose first row above their cursor lies before a seq: as many as have so many
         events together, the smallest first.
+
+        Args:
+            oldest_seq: whose first row lies before it is among them in any case: the row is gone.
         """
         found = [
-            (len(stream.seqs), name)
+            (first_seq >= oldest_seq, len(stream.seqs), name)
             for name, stream in self._streams.items()
-            if stream.seqs and next(iter(stream.seqs.values())) < before
+            if stream.seqs
+            and (first_seq := next(iter(stream.seqs.values()))) < max(before, oldest_seq)
         ]
         lagging = []
-        for events, name in sorted(found):
+        for is_there, events, name in sorted(found):
             max_events -= events
-            if max_events < 0:
+            if is_there and max_events < 0:
                 break
             stream = self._streams[name]
             lagging.append(Lagging(*name, dict(stream.seqs), dict(stream.newest)))

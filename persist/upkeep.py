@@ -35,7 +35,7 @@ SCANNED_EVENTS: Final = 20_000
 written into the checkpoint. At 5 kB each, 100 MB."""
 LAGGING_MAX: Final = 50_000
 """Events of such streams that a checkpoint holds at most: 28 bytes and 1 µs of the loop each. The rest
-is read from rows."""
+is read from rows. A stream whose rows have left the log comes before that and is never left out."""
 HOSTS_EVERY_S: Final = 60.0
 """How often the hosts are read anew for the checkpoint, in seconds; sooner when there is a new one."""
 
@@ -127,7 +127,9 @@ class Upkeep:
     def write_checkpoint(self) -> None:
         """Write what is known, if that has changed. All that was logged so far is durable …"""
         durable_seq = self._log.durable_seq
-        lagging = self._duplicates.lagging(durable_seq + 1 - SCANNED_EVENTS, LAGGING_MAX)
+        lagging = self._duplicates.lagging(
+            durable_seq + 1 - SCANNED_EVENTS, LAGGING_MAX, self._log.oldest_seq
+        )
         checkpoint = Checkpoint(
             self._log.epoch,
             time.time_ns() // 1000,

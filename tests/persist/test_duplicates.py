@@ -175,3 +175,14 @@ def test_cursors_are_told_of_the_newest_generation_and_where_there_is_one() -> N
     assert duplicates.cursors() == [HostCursor(1, 1, 20), HostCursor(3, 1, 0)]
     duplicates.stream(1, 2)
     assert duplicates.cursors() == [HostCursor(3, 1, 0)]
+
+
+def test_a_stream_whose_first_row_has_left_the_log_is_never_left_out() -> None:
+    duplicates = Duplicates()
+    for seq in (5, 6, 7):
+        duplicates.add(1, 1, seq, b"a" * 8, seq)
+    duplicates.add(2, 1, 8, b"b" * 8, 8)
+    assert [one.host for one in duplicates.lagging(9, 1, oldest_seq=6)] == [1]
+    # Nor when it is not far behind.
+    assert [one.host for one in duplicates.lagging(0, 9, oldest_seq=6)] == [1]
+    assert [one.host for one in duplicates.lagging(0, 9, oldest_seq=5)] == []

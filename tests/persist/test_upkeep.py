@@ -174,6 +174,28 @@ def test_a_host_that_was_silent_for_long_makes_no_start_long(
     assert (desk.written.scan_seq, desk.written.lagging) == (1, [])
 
 
+def test_a_stream_whose_rows_have_left_the_log_stays_in_the_checkpoint_however_large(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SCANNED_EVENTS", 5)
+    desk.events(7, 8, 9, host=2)
+    full(desk)
+    desk.flush()
+    desk.upkeep.write_checkpoint()
+    desk.upkeep.retain()
+    assert desk.log.oldest_seq > 20
+    # Another one falls behind: its rows are there, those of the first are not.
+    monkeypatch.setattr(module, "LAGGING_MAX", 2)
+    desk.events(5, host=3)
+    first_seq = desk.log.next_seq - 1
+    for number in range(31, 41):
+        desk.events(number)
+        desk.view.say_done(HostCursor(1, 1, number))
+    desk.upkeep.write_checkpoint()
+    assert [(one.host, one.seqs) for one in desk.written.lagging] == [(2, {7: 1, 8: 2, 9: 3})]
+    assert desk.written.scan_seq == first_seq
+
+
 def test_hosts_are_read_anew_now_and_then_and_when_there_is_a_new_one(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
