@@ -49,6 +49,8 @@ HARMLESS: Final[dict[str, str]] = {
     "is why somebody was refused",
     "ingest/share.py Contact.__init__: 0.0 → 1.0 (3)": _FIRST_HEARD,
     "ingest/share.py Contact.__init__: self._started_s = 0.0 → pass": _FIRST_HEARD,
+    "ingest/share.py _is_left: row.past_s > 0 → (row.past_s >= 0)": "by one moment: a lease that ends "
+    "at the very instant of the look",
     "ingest/share.py plan: room > 0 → (room >= 0)": "where there is room for none, none are taken",
     "persist/checkpoint.py decode_checkpoint: len(data) < _HEAD.size + _CRC.size → "
     "(len(data) <= _HEAD.size + _CRC.size)": "a head and a CRC with nothing between were never "
