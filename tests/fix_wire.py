@@ -93,7 +93,7 @@ class Wire:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._do(self._end())
+        self._do(self._refuse())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -144,17 +144,11 @@ class Wire:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for task in self._tasks:
-            task.cancel()
-        while self._tasks:
-            await asyncio.sleep(0.005)
-
-    async def _end(self) -> None:
-        await self._refuse()
-        # One that was accepted just before has its task by then, and what was aborted is closed.
-        await asyncio.sleep(0.02)
-        await self._refuse()
-        await asyncio.sleep(0.02)
+        # One that was accepted just before becomes a task of ours yet: only then it can be ended.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(others, timeout=0.01)
 
     async def _arm(self, cut: _Cut) -> None:
         self._cut = cut
@@ -180,10 +174,16 @@ class Wire:
                 )
             finally:
                 writer.transport.abort()
+                ends = [writer]
                 if line is not None:
                     _abort(line)
                     self._lines.discard(line)
+                    ends.append(line.far)
+                # A task that has ended leaves nothing open.
                 self._tasks.discard(task)
+                for end in ends:
+                    with contextlib.suppress(OSError):
+                        await end.wait_closed()
 
     async def _carry(
         self, line: _Line, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
