@@ -105,6 +105,8 @@ class History:
                 self.did["killed"] += 1
                 self.did[f"killed at {killed}"] += 1
                 self._end()
+        # A kill that was still to come comes too late: the history has ended.
+        self._disk.kill_in = None
         if self._log is not None:
             self._log.close()
             self._log = None
