@@ -142,6 +142,10 @@ class Wire:
 
     async def _refuse(self) -> None:
         if self._server is not None:
+            for listening in self._server.sockets:
+                self._loop.remove_reader(listening.fileno())
+            # asyncio cannot make a connection of a closed server's: what was accepted goes first.
+            await asyncio.sleep(0)
             self._server.close()
             self._server = None
         # One that was accepted just before becomes a task of ours yet: only then it can be ended.
