@@ -308,6 +308,27 @@ def test_everything_happens_and_a_faultless_relay_is_found_faultless(loop_run: L
     loop_run(story())
 
 
+def test_no_account_goes_where_what_was_said_of_it_in_vain_would_come_true(
+    loop_run: LoopRun,
+) -> None:
+    async def story() -> None:
+        mix = {"commit": 1.0, "migrate": 1.0}
+        config = NetworkConfig(
+            hosts=2, accounts=6, records=5, settle_s=0.01, invalid_share=0.1, mix=mix
+        )
+        async with Network(config) as network:
+            await network.run(200, 1.0)
+            vain: set[tuple[str, int]] = set()
+            for entry in network.truth.entries:
+                if entry.drop is DropReason.HOST_NOT_AUTHORITATIVE:
+                    vain.add((entry.did, entry.host))
+                else:
+                    assert entry.drop or (entry.did, entry.host) not in vain
+            assert len(vain) > 3
+
+    loop_run(story())
+
+
 def test_each_kind_of_wrong_relay_is_found_out(loop_run: LoopRun) -> None:
     async def story() -> None:
         config = NetworkConfig(hosts=2, accounts=6, records=20, settle_s=0.05, invalid_share=0.3)

@@ -33,6 +33,8 @@ class Account:
 
     resting: an identity change is under way; nothing else is to be said meanwhile.
     moving: it has left a host that will speak for it once more, in vain.
+    shunned: hosts that have spoken for it in vain; what a relay still has in hand of that would come
+    true if it went there.
     spoken: how many commits have gone out, so that a replay has something to repeat.
     """
 
@@ -46,6 +48,7 @@ class Account:
         self.status: str | None = None
         self.resting = False
         self.moving = False
+        self.shunned: set[int] = set()
         self.deleted = False
         self.legacy_document = False
         self.spoken = 0

@@ -173,9 +173,9 @@ class Load:
             case "silent_key":
                 self._later(network.silent_key(account))
             case "migrate":
-                # Not to the host that `say_invalid` lets forge: what it said would come true.
                 to = (account.host - 1) % len(network.hosts)
-                if to != account.host and not account.moving and not account.tied:
+                free = not account.moving and not account.tied
+                if free and to not in (account.host, *account.shunned):
                     self._later(network.migrate(account, to))
             case _:
                 raise ValueError(f"nothing called {what} can happen")

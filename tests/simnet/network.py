@@ -219,6 +219,7 @@ class Network:
         host = account.host
         if wrong.elsewhere:
             host = (host + 1) % len(self.hosts)
+            account.shunned.add(host)
         self.say(host, event, wrong.reason, name)
         return wrong.reason
 
@@ -288,6 +289,7 @@ class Network:
         account.resting = account.moving = True
         await self.settled()
         old, account.host = account.host, to
+        account.shunned.add(old)
         account.new_key()
         self.publish(account)
         self._say_all(
