@@ -81,11 +81,8 @@ def command(work: Callable[[Settings, Control], int]) -> int:
 
     What stands in the way is said on standard error.
     """
-    try:
-        settings = load_settings(os.environ)
-    except SettingsError as error:
-        for problem in error.problems:
-            say(problem)
+    settings = read_settings()
+    if settings is None:
         return EXIT_SETTINGS
     try:
         url = database_url(settings, Paths.of(settings))
@@ -107,6 +104,16 @@ def command(work: Callable[[Settings, Control], int]) -> int:
 def _first_line(error: psycopg.Error) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else repr(error)
+
+
+def read_settings() -> Settings | None:
+    """Those of the environment; None, with each problem told, where they are wrong."""
+    try:
+        return load_settings(os.environ)
+    except SettingsError as error:
+        for problem in error.problems:
+            say(problem)
+        return None
 
 
 def say(problem: str) -> None:

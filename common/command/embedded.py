@@ -24,13 +24,13 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from common import locks
-from common.command.control import say
+from common.command.control import read_settings, say
 from common.command.run import PROJECT
 from common.database import connect, database_url
 from common.paths import Paths
 from common.postgres import programs
 from common.process import EXIT_FAULT, EXIT_SETTINGS, Fault
-from common.settings import Settings, SettingsError, effective_environment, load_settings
+from common.settings import Settings, effective_environment
 
 START_S: Final = 60.0
 """How long the embedded database may take to answer, in seconds: recovery after a crash, mostly."""
@@ -75,11 +75,8 @@ def database(settings: Settings, paths: Paths, *, make: bool = False) -> Iterato
 
 def run_program(words: Sequence[str]) -> int:
     """Run a program of PostgreSQL on the relay's database; returns its exit code."""
-    try:
-        settings = load_settings(os.environ)
-    except SettingsError as error:
-        for problem in error.problems:
-            say(problem)
+    settings = read_settings()
+    if settings is None:
         return EXIT_SETTINGS
     log = logging.getLogger("standpipe")
     try:

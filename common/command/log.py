@@ -22,7 +22,7 @@ import orjson
 
 from common.chunk import ChunkKind, Row, UnknownFormat
 from common.command import embedded
-from common.command.control import say
+from common.command.control import read_settings, say
 from common.command.log_words import (
     Claim,
     Hole,
@@ -42,7 +42,7 @@ from common.paths import Paths
 from common.process import EXIT_FAULT, EXIT_SETTINGS
 from common.segment_files import HEAD_NAME, list_segments, segment_path
 from common.segments import SegmentReader
-from common.settings import SettingsError, load_settings
+from common.settings import load_settings
 
 CHECKPOINT_NAME: Final = "checkpoint"
 POLL_S: Final = 0.1
@@ -305,12 +305,12 @@ def _on_log(log_dir: Path | None, work: Callable[[Path], int], *, waits: bool = 
     Args:
         log_dir: None: the one of the relay of the environment. waits: for a log to begin there.
     """
-    try:
-        folder = log_dir or Paths.of(load_settings(os.environ)).log_dir
-    except SettingsError as error:
-        for problem in error.problems:
-            say(problem)
-        return EXIT_SETTINGS
+    if log_dir is None:
+        settings = read_settings()
+        if settings is None:
+            return EXIT_SETTINGS
+        log_dir = Paths.of(settings).log_dir
+    folder = log_dir
     if not waits and not list_segments(folder):
         say(f"there is no log in {folder}")
         return EXIT_FAULT

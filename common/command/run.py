@@ -17,9 +17,10 @@ from typing import Final, NoReturn
 
 from common import locks
 from common.command import preflight, table
+from common.command.control import read_settings, say
 from common.paths import Paths
 from common.process import EXIT_FAULT, EXIT_SETTINGS
-from common.settings import SettingsError, effective_environment, load_settings, unknown_names
+from common.settings import effective_environment, unknown_names
 from common.telemetry import setup_logging
 
 PROJECT: Final = Path(__file__).resolve().parent.parent.parent
@@ -28,11 +29,8 @@ PROJECT: Final = Path(__file__).resolve().parent.parent.parent
 
 def run() -> int:
     """Check and start; returns only when refused: the exit code."""
-    try:
-        settings = load_settings(os.environ)
-    except SettingsError as error:
-        for problem in error.problems:
-            _say(problem)
+    settings = read_settings()
+    if settings is None:
         return EXIT_SETTINGS
     log = setup_logging("run", settings.log_level)
     for name in unknown_names(os.environ):
@@ -48,7 +46,7 @@ def run() -> int:
         config.write_text(text)
         _remove_stale(paths)
     except (preflight.Refused, table.TableError, OSError) as error:
-        _say(str(error))
+        say(str(error))
         return EXIT_FAULT
     log.info("starting", extra={"fields": {
         "port": settings.port, "data_dir": str(paths.data_dir),
@@ -96,7 +94,3 @@ def _remove_stale(paths: Paths) -> None:
     """Remove what processes that were killed have left in run/; we hold the folder's lock."""
     for path in paths.run_dir.glob("*.json"):
         path.unlink(missing_ok=True)
-
-
-def _say(problem: str) -> None:
-    print(f"standpipe: {problem}", file=sys.stderr)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
-import sys
 import time
 import urllib.request
 import xmlrpc.client
@@ -19,10 +17,10 @@ from supervisor.xmlrpc import SupervisorTransport
 from common import locks
 from common.command import report
 from common.command.balance import Numbers
+from common.command.control import read_settings
 from common.command.run import PROJECT
 from common.paths import Paths
 from common.process import EXIT_FAULT, EXIT_SETTINGS
-from common.settings import SettingsError, load_settings
 
 _TIMEOUT_S: Final = 3.0
 _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
@@ -30,11 +28,8 @@ _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 def status(*, as_json: bool) -> int:
     """Print the state of the relay in the data folder; returns the exit code."""
-    try:
-        settings = load_settings(os.environ)
-    except SettingsError as error:
-        for problem in error.problems:
-            print(f"standpipe: {problem}", file=sys.stderr)
+    settings = read_settings()
+    if settings is None:
         return EXIT_SETTINGS
     found = gather(Paths.of(settings), settings.port)
     text = orjson.dumps(report.as_value(found)).decode() if as_json else report.as_text(found)

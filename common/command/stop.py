@@ -13,11 +13,10 @@ import xmlrpc.client
 from typing import Final
 
 from common import locks
-from common.command.control import say
+from common.command.control import read_settings, say
 from common.command.status import ask_supervisor
 from common.paths import Paths
 from common.process import EXIT_FAULT, EXIT_SETTINGS
-from common.settings import SettingsError, load_settings
 
 STOP_S: Final = 180.0
 """How long the drain of all processes may take, in seconds; supervisord kills what takes longer."""
@@ -25,12 +24,10 @@ STOP_S: Final = 180.0
 
 def stop() -> int:
     """Stop the relay in the data folder, and wait for its end; returns the exit code."""
-    try:
-        paths = Paths.of(load_settings(os.environ))
-    except SettingsError as error:
-        for problem in error.problems:
-            say(problem)
+    settings = read_settings()
+    if settings is None:
         return EXIT_SETTINGS
+    paths = Paths.of(settings)
     supervisor = _supervisor(paths)
     if not supervisor:
         say(f"no relay runs on {paths.data_dir}")
