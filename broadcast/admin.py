@@ -18,22 +18,26 @@ CHALLENGE: Final = 'Basic realm="standpipe admin", charset="UTF-8"'
 """What a refusal has in `WWW-Authenticate`."""
 
 
-def may_enter(authorization: str | None, password: str) -> bool:
-    """Whether the header `Authorization` proves knowledge of the password.
+def may_enter(authorization: str | None, passwords: tuple[str, ...]) -> bool:
+    """Whether the header `Authorization` proves knowledge of one of the passwords.
 
-    How long it takes does not tell how much of the password was right.
+    How long it takes tells neither how much of one was right, nor which.
     """
     scheme, _, rest = (authorization or "").strip().partition(" ")
     rest = rest.strip()
+    prefix = ""
     if scheme.lower() == "bearer":
         given = rest.encode("latin-1", errors="replace")  # the bytes as they came
-        expected = password.encode()
     elif scheme.lower() == "basic":
+        prefix = f"{USER}:"
         try:
             given = base64.b64decode(rest, validate=True)
         except (binascii.Error, ValueError):
             return False
-        expected = f"{USER}:{password}".encode()
     else:
         return False
-    return compare_digest(given, expected) and bool(password)
+    right = [
+        compare_digest(given, f"{prefix}{password}".encode()) and bool(password)
+        for password in passwords
+    ]
+    return any(right)

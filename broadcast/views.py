@@ -64,9 +64,11 @@ _Answer = Callable[[Query, Request], Awaitable[Response]]
 class Views:
     """The HTTP answers of one broadcast process."""
 
-    def __init__(self, store: Store, pulse: Pulse, limits: HttpLimits, admin_password: str) -> None:
-        """Args: admin_password: of the user `admin`; an empty one lets nobody in."""
-        self._admin_password = admin_password
+    def __init__(
+        self, store: Store, pulse: Pulse, limits: HttpLimits, admin_passwords: tuple[str, ...]
+    ) -> None:
+        """Args: admin_passwords: of the user `admin`, each good; none lets nobody in."""
+        self._admin_passwords = admin_passwords
         self._store = store
         self._pulse = pulse
         self._limits = limits
@@ -174,7 +176,7 @@ class Views:
         endpoint = _query(answer)
 
         async def guarded(request: Request) -> Response:
-            if may_enter(request.headers.get("authorization"), self._admin_password):
+            if may_enter(request.headers.get("authorization"), self._admin_passwords):
                 return await endpoint(request)
             error = XrpcError(401, "Unauthorized", "the admin password is needed")
             return _error(error, {"WWW-Authenticate": CHALLENGE})

@@ -56,7 +56,7 @@ async def broadcast(context: Context) -> None:
         database_url=settings.database_url or paths.embedded_database_url,
         limits=Limits(stall_s=settings.consumer_stall_s),
         http_limits=HttpLimits(retire_s=RETIRE_S if settings.broadcast_processes > 1 else 0.0),
-        admin_password=password.ensure(settings, paths),
+        admin_passwords=password.ensure(settings, paths),
     )
 
     def ready() -> None:
@@ -78,7 +78,7 @@ class Worker:
         database_url: str,
         limits: Limits | None = None,
         http_limits: HttpLimits | None = None,
-        admin_password: str = "",
+        admin_passwords: tuple[str, ...] = (),
     ) -> None:
         """Opens nothing. Defaults: the limits of broadcast.config, and no admin."""
         self.pulse = Pulse()
@@ -87,7 +87,7 @@ class Worker:
         self._endpoint = chunks_endpoint
         self._store = Store(database_url)
         self._http_limits = http_limits or HttpLimits()
-        self._admin_password = admin_password
+        self._admin_passwords = admin_passwords
         self._inlet: Inlet | None = None
         self._knocked = False
 
@@ -96,7 +96,7 @@ class Worker:
     ) -> None:
         """Serve bound sockets until `stopping` is set. ready: called once they accept."""
         playback = Playback(self._open_reader, READ_THREADS)
-        views = Views(self._store, self.pulse, self._http_limits, self._admin_password)
+        views = Views(self._store, self.pulse, self._http_limits, self._admin_passwords)
         listener = Listener(views.app(), self.service, self._http_limits)
         await self._store.open()
         await listener.open(sockets)

@@ -23,7 +23,7 @@ import psycopg
 from common.paths import Paths
 from common.settings import Settings
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """Of common/schema.sql. The release before must be able to start on it, or refuse by name."""
 OLDEST_VERSION: Final = 1
 """The oldest schema that this release brings up to its own."""

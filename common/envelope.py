@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import cbor2
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Version of the messages between the stages; both ends refuse another by name."""
 
 
@@ -147,11 +147,22 @@ class HostObservation(NamedTuple):
     """What ingest sees of a host now; never what an operator wants of it.
 
     status: a word of com.atproto.sync.defs#hostStatus. error: the last one, in words, or None.
+    The others are columns of the table `host`; those that end in _us are Unix microseconds, 0 for none.
     """
 
     host: int
     status: str
     error: str | None
+    connected: bool = False
+    changed_us: int = 0
+    failures: int = 0
+    next_dial_us: int = 0
+    last_event_us: int = 0
+    last_seq: int | None = None
+    events: int = 0
+    limited_by: str | None = None
+    limited_until_us: int = 0
+    restarts: int = 0
 
 
 @dataclass(slots=True)

@@ -13,14 +13,14 @@ from common.paths import Paths
 from common.settings import Settings
 
 
-def ensure(settings: Settings, paths: Paths) -> str:
-    """The admin password; generated when there is none. Several processes may ask at once.
+def ensure(settings: Settings, paths: Paths) -> tuple[str, ...]:
+    """The admin passwords; one is generated when there is none. Several processes may ask at once.
 
     Raises:
         OSError: the file cannot be read or written.
     """
-    if settings.admin_password is not None:
-        return settings.admin_password
+    if settings.admin_passwords:
+        return settings.admin_passwords
     path = paths.admin_password_file
     if not path.exists():
         partial = path.with_suffix(f".{os.getpid()}")
@@ -34,4 +34,4 @@ def ensure(settings: Settings, paths: Paths) -> str:
         with contextlib.suppress(FileExistsError):
             os.link(partial, path)
         partial.unlink()
-    return path.read_text().strip()
+    return (path.read_text().strip(),)

@@ -112,3 +112,81 @@ CREATE TABLE IF NOT EXISTS member (
     instance bigint NOT NULL,
     seen_at  timestamptz NOT NULL                    -- by the database's clock
 );
+
+-- Version 4.
+
+-- What an operator wants of a host. `wanted` may be 'deleted', too: its number is in the log for good, so
+-- the row stays, and is shown to nobody until the host is added again.
+ALTER TABLE host
+    ADD COLUMN IF NOT EXISTS per_second integer,                         -- events; NULL: by the formula of account_limit (common/limits.py)
+    ADD COLUMN IF NOT EXISTS per_hour   integer,
+    ADD COLUMN IF NOT EXISTS per_day    integer,
+    ADD COLUMN IF NOT EXISTS dial_asked bigint NOT NULL DEFAULT 0,       -- rises when it shall be dialled at once
+    ADD COLUMN IF NOT EXISTS added_by   text NOT NULL DEFAULT 'settings', -- 'settings', 'relay', 'crawl' or 'operator'
+    ADD COLUMN IF NOT EXISTS server_did text,                            -- what its describeServer calls itself; NULL: not asked
+    ADD COLUMN IF NOT EXISTS alias_of   text,                            -- hostname of the host that it is another name of
+    ADD COLUMN IF NOT EXISTS alerts_silenced boolean NOT NULL DEFAULT false,
+    ADD COLUMN IF NOT EXISTS alert_state text NOT NULL DEFAULT 'ok',     -- 'ok' or 'warning': near its account limit
+    ADD COLUMN IF NOT EXISTS alert_at   timestamptz;                     -- when that was last told
+
+-- What is observed of a host. Written by persist.
+ALTER TABLE host
+    ADD COLUMN IF NOT EXISTS connected     boolean NOT NULL DEFAULT false,
+    ADD COLUMN IF NOT EXISTS changed_at    timestamptz,                  -- when `connected` last changed
+    ADD COLUMN IF NOT EXISTS failures      integer NOT NULL DEFAULT 0,   -- attempts since the last progress
+    ADD COLUMN IF NOT EXISTS next_dial_at  timestamptz,                  -- NULL: connected, or waiting for nothing
+    ADD COLUMN IF NOT EXISTS last_event_at timestamptz,                  -- when the last message of it was read
+    ADD COLUMN IF NOT EXISTS last_seq      bigint,                       -- its number at the host
+    ADD COLUMN IF NOT EXISTS events        bigint NOT NULL DEFAULT 0,    -- messages read since the process that reads it began
+    ADD COLUMN IF NOT EXISTS limited_by    text,                         -- what slows it: 'second', 'hour', 'day', 'catch_up'; NULL: nothing
+    ADD COLUMN IF NOT EXISTS limited_until timestamptz,                  -- when that ends, as things stand
+    ADD COLUMN IF NOT EXISTS restarts      integer NOT NULL DEFAULT 0,   -- how often its numbering began again
+    ADD COLUMN IF NOT EXISTS accounts      bigint NOT NULL DEFAULT 0;    -- of it, but for deleted ones; kept with the table `account`
+
+-- What this relay says of an account, whatever its host does: 'takendown', 'throttled', or NULL.
+ALTER TABLE account ADD COLUMN IF NOT EXISTS local text;
+
+CREATE INDEX IF NOT EXISTS account_local ON account (local, host_id, id) WHERE local IS NOT NULL;
+
+-- Accounts that the operator wants taken down, known or not. Persist follows this table.
+CREATE TABLE IF NOT EXISTS takedown (
+    did text PRIMARY KEY,
+    at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- Domains of which no host is read: the name itself, and all below it.
+CREATE TABLE IF NOT EXISTS domain_ban (
+    domain text PRIMARY KEY,                         -- lower case
+    at     timestamptz NOT NULL DEFAULT now()
+);
+
+-- What an operator has set while the relay runs; each counts before the setting of the same meaning.
+CREATE TABLE IF NOT EXISTS control (
+    name  text PRIMARY KEY,                          -- 'request_crawl', 'new_hosts_per_day'
+    value text NOT NULL
+);
+
+-- Who changed what, and when. Bounded by common.control.
+CREATE TABLE IF NOT EXISTS audit (
+    id      bigserial PRIMARY KEY,
+    at      timestamptz NOT NULL DEFAULT now(),
+    who     text NOT NULL,                           -- 'admin@ADDRESS', 'command:USER', 'sibling@ADDRESS', 'relay'
+    action  text NOT NULL,                           -- common.control.Action
+    subject text NOT NULL,                           -- the host, DID, domain or setting
+    was     text,                                    -- NULL: nothing was there
+    now     text
+);
+
+-- How many messages of each host were dropped, and why, ever. Written by ingest.
+CREATE TABLE IF NOT EXISTS host_drop (
+    host_id integer NOT NULL,
+    reason  text NOT NULL,                           -- common.verdict.DropReason
+    count   bigint NOT NULL,
+    last_at timestamptz NOT NULL,
+    PRIMARY KEY (host_id, reason)
+);
+
+-- What a shard costs its owner, which says it with each renewal: seconds of processor a second.
+ALTER TABLE shard
+    ADD COLUMN IF NOT EXISTS load  real NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS hosts integer NOT NULL DEFAULT 0;

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -44,8 +45,15 @@ class Settings:
     hosts: tuple[str, ...]
     relay_host: str
     allow_insecure_hosts: bool
-    admin_password: str | None
+    admin_passwords: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    request_crawl: bool
+    new_hosts_per_day: int
+    sibling_relays: tuple[str, ...]
+    initial_seq: int
+    dials_per_second: float
     ingest_processes: int
+    ingest_spares: int
     broadcast_processes: int
     consumer_stall_s: float
     replay_window_s: float
@@ -62,6 +70,9 @@ class Settings:
     metrics_host: str
     metrics_port: int
     private_port: int
+    batches_bind: str
+    batches_connect: str
+    curve_dir: Path | None
 
     def metrics_port_of(self, stage: str, member: int) -> int:
         """The Prometheus port of one process; 0 means any free one."""
@@ -224,6 +235,37 @@ def _domains(text: str) -> tuple[str, ...]:
     return domains
 
 
+def _networks(text: str) -> tuple[str, ...]:
+    networks = _names(text)
+    for network in networks:
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            raise ValueError(f"has {network!r}; write 10.0.0.1 or 10.0.0.0/8") from None
+    return networks
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    return tuple(_url(url if "://" in url else f"https://{url}") for url in _names(text))
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0.1 <= rate <= 10_000:
+        raise ValueError("is no number from 0.1 to 10000")
+    return rate
+
+
+def _tcp(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "tcp" or not parts.hostname or not parts.port or parts.path:
+        raise ValueError("is no address; write tcp://10.0.0.1:2700")
+    return text
+
+
 def _level(text: str) -> str:
     if text.lower() not in _LEVELS:
         raise ValueError("is none of debug, info, warn, error")
@@ -262,10 +304,6 @@ def _port_part(text: str) -> int:
     return _count(0, 65535 - MAX_BROADCAST_PROCESSES - MAX_INGEST_PROCESSES)(port)
 
 
-def _secret(text: str) -> str:
-    return text
-
-
 TABLE: Final[tuple[Row, ...]] = (
     Row("bind", "STANDPIPE_BIND", ":2470", parse_bind,
         "Address and port of the public server, for consumers and HTTP. No host part: every address.",
@@ -284,12 +322,32 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("allow_insecure_hosts", "STANDPIPE_ALLOW_INSECURE_HOSTS", "false", parse_flag,
         "Whether hosts without TLS, by IP address or with a port, are taken.",
         ("RELAY_ALLOW_INSECURE_HOSTS",)),
-    Row("admin_password", "STANDPIPE_ADMIN_PASSWORD", "", _secret,
-        "Password of the user admin. Not set: one is generated into the file admin-password "
-        "of the data folder, mode 0600.",
+    Row("admin_passwords", "STANDPIPE_ADMIN_PASSWORD", "", _names,
+        "Password of the user admin, or several with commas, each of which is taken, as while one "
+        "replaces the other. Not set: one is generated into the file admin-password of the data folder, "
+        "mode 0600.",
         ("RELAY_ADMIN_PASSWORD", "RELAY_ADMIN_KEY"), secret=True),
+    Row("trusted_proxies", "STANDPIPE_TRUSTED_PROXIES", "", _networks,
+        "Addresses or networks, with commas, whose X-Forwarded-For is believed. Empty: nobody's."),
+    Row("request_crawl", "STANDPIPE_REQUEST_CRAWL", "true", parse_flag,
+        "Whether strangers may add hosts with requestCrawl. An operator may change it while the relay "
+        "runs, and that counts. RELAY_DISABLE_REQUEST_CRAWL says the opposite."),
+    Row("new_hosts_per_day", "STANDPIPE_NEW_HOSTS_PER_DAY", "50", _count(0, 10**9),
+        "How many hosts strangers may add within 24 hours. An operator may change it while the relay runs.",
+        ("RELAY_NEW_HOSTS_PER_DAY_LIMIT",)),
+    Row("sibling_relays", "STANDPIPE_SIBLING_RELAYS", "", _urls,
+        "URLs of other relays, with commas, that are told what an admin changes here.",
+        ("RELAY_SIBLING_RELAYS",)),
+    Row("initial_seq", "STANDPIPE_INITIAL_SEQ", "1", _count(1, 2**53 - 1),
+        "The least seq that is given to an event; a log that is lower goes on from there.",
+        ("RELAY_INITIAL_SEQ_NUMBER",)),
+    Row("dials_per_second", "STANDPIPE_DIALS_PER_SECOND", "50", _rate,
+        "How many connections to hosts are begun a second by all ingest processes together, at most."),
     Row("ingest_processes", "STANDPIPE_INGEST_PROCESSES", "2", _count(1, MAX_INGEST_PROCESSES),
         "Processes that read and verify, each a share of the hosts."),
+    Row("ingest_spares", "STANDPIPE_INGEST_SPARES", "2", _count(0, MAX_INGEST_PROCESSES),
+        "Ingest processes that are not started, and take their share of the hosts when they are: "
+        "supervisorctl start ingest:ingest-2."),
     Row("broadcast_processes", "STANDPIPE_BROADCAST_PROCESSES", "1",
         _count(1, MAX_BROADCAST_PROCESSES), "Processes that serve consumers, all on the public port."),
     Row("consumer_stall_s", "STANDPIPE_CONSUMER_STALL", "1m", _stall,
@@ -333,6 +391,14 @@ TABLE: Final[tuple[Row, ...]] = (
         ("RELAY_METRICS_LISTEN",)),
     Row("private_port", "STANDPIPE_PRIVATE_PORT", "2600", _count(0, 65535 - MAX_BROADCAST_PROCESSES),
         "Loopback port of the first broadcaster alone; the others follow. 0: any free ports."),
+    Row("batches_bind", "STANDPIPE_BATCHES_BIND", "", _tcp,
+        "Address such as tcp://10.0.0.1:2700 at which persist takes events from ingest processes of other "
+        "machines, too. Needs STANDPIPE_CURVE_DIR. Empty: of this machine alone."),
+    Row("batches_connect", "STANDPIPE_BATCHES_CONNECT", "", _tcp,
+        "Where the ingest processes of this machine find persist on another one. Needs DATABASE_URL and "
+        "STANDPIPE_CURVE_DIR. Empty: on this machine."),
+    Row("curve_dir", "STANDPIPE_CURVE_DIR", "", _folder,
+        "Folder of the keys between machines, as standpipe curve makes them."),
 )  # fmt: skip
 
 
@@ -354,7 +420,10 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     if problems:
         raise SettingsError(problems)
     values["bind"], values["port"] = values["bind"]
-    values["hosts"] = values["hosts"] or ()
+    for name in ("hosts", "admin_passwords", "trusted_proxies", "sibling_relays"):
+        values[name] = values[name] or ()
+    for name in ("batches_bind", "batches_connect"):
+        values[name] = values[name] or ""
     return Settings(**values)
 
 
@@ -387,4 +456,12 @@ def _given(row: Row, environ: Mapping[str, str]) -> tuple[str, str]:
     for name in (row.name, *row.aliases):
         if environ.get(name):
             return name, environ[name].strip()
+    if row.field == "request_crawl" and environ.get(_CLOSED):
+        # The one name that says the opposite of ours.
+        text = environ[_CLOSED].strip()
+        given = text.lower()
+        return _CLOSED, "false" if given in _TRUE else "true" if given in _FALSE else text
     return row.name, row.default
+
+
+_CLOSED: Final = "RELAY_DISABLE_REQUEST_CRAWL"

@@ -38,6 +38,10 @@ class DropReason(StrEnum):
     IDENTITY_UNRESOLVED = "identity_unresolved"
     HOST_NOT_AUTHORITATIVE = "host_not_authoritative"
     ACCOUNT_INACTIVE = "account_inactive"
+    # What this relay has decided (S-ACC-13, S-RAT-07).
+    ACCOUNT_TAKEN_DOWN = "account_taken_down"
+    ACCOUNT_THROTTLED = "account_throttled"
+    HOST_BANNED = "host_banned"
     # What it carries (S-MST, S-CRY, S-VAL).
     CAR_MALFORMED = "car_malformed"
     CAR_NO_ROOT = "car_no_root"

@@ -83,7 +83,7 @@ class Pending:
     entry: its place in the host's stream, None of what we say ourselves.
     received_s: when its last byte was read, steady seconds. judged: as it was sent, None before.
     size: what it takes in memory, in bytes. due_s: before that it does not go on (see
-    ingest.rates), 0 before that was asked. waived: see ingest.judge.Accept.
+    common.rates), 0 before that was asked. waived: see ingest.judge.Accept.
     """
 
     __slots__ = (

@@ -10,17 +10,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from common.envelope import Kind
-from ingest.rates import Rate
+from common.rates import Rate
 from ingest.share import LOOK_S
 
-USER_AGENT: Final = "standpipe (atproto-relay)"
-"""Source: the reference relay's convention for finding loops (S-HTP-11)."""
 MESSAGE_BYTES: Final = 100
 """What a message that waits for its turn takes in memory besides its content, in bytes."""
 EVENT_BYTES: Final = 2_000
 """What an event takes in memory from its turn to its end besides its frame, in bytes: measured 2.2 kB
 where each is of another account. Without it, the small ones would be no match for any bound."""
-STREAM_PATH: Final = "/xrpc/com.atproto.sync.subscribeRepos"
 
 ACCOUNT_RATES: Final[Mapping[int, Rate]] = {
     Kind.SYNC: Rate(burst=30, every_s=10.0),
@@ -146,7 +143,7 @@ class ResolverLimits:
     busy_longest_s: the longest pause that the directory may ask for. Longer ones come from a mistake,
         and the hosts stand still meanwhile.
     first_rate: look-ups of DIDs that nobody has met before, for one host.
-    site_at_once, site_rate: requests to one stranger's site, see ingest.sites.
+    site_at_once, site_rate: requests to one stranger's site, see common.sites.
     """
 
     plc_workers: int = 32

@@ -20,8 +20,8 @@ from websockets.frames import CloseCode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
+from common.fetch import USER_AGENT
 from common.frame import MAX_FRAME_BYTES
-from ingest.config import USER_AGENT
 from ingest.splitter import Control, Message, ProtocolViolation, Splitter
 
 _HEADERS_END: Final = b"\r\n\r\n"

@@ -23,10 +23,10 @@ from typing import Final, TypeVar
 
 import psycopg
 
+from common.fetch import FetchError
 from common.verdict import Level
 from ingest.account import Feed
 from ingest.asker import Asker
-from ingest.fetch import FetchError
 from ingest.hosts import HostRow, Table
 from ingest.levels import Watch
 from ingest.subscription import Subscription

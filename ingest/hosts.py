@@ -22,12 +22,12 @@ from urllib.parse import urlencode
 import orjson
 import psycopg
 
+from common.fetch import Fetcher, FetchError
 from common.owner import Owner
 from common.sharding import SHARD_COUNT, shard_of
+from common.target import BadTarget, Target, parse_target
 from common.verdict import Level
-from ingest.fetch import Fetcher, FetchError
 from ingest.levels import Seen
-from ingest.target import BadTarget, Target, parse_target
 
 _log = logging.getLogger("standpipe")
 _T = TypeVar("_T")

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import orjson
 
 from common.event import MAX_STATUS_CHARS
-from ingest.target import Target
+from common.target import Target
 
 STATUS_PATH: Final = "/xrpc/com.atproto.sync.getRepoStatus"
 MAX_ANSWER_BYTES: Final = 16_384

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from common.fetch import Busy, Fetcher, FetchError
+from common.sites import Sites
 from common.steady import steady_s
 from common.syntax import PLC_METHOD
 from ingest.config import ResolverLimits
@@ -27,8 +29,6 @@ from ingest.did_document import (
     parse_document,
 )
 from ingest.directory import Answer, Directory
-from ingest.fetch import Busy, Fetcher, FetchError
-from ingest.sites import Sites
 
 # Source: S-IDN-13. A tombstoned did:plc is 404 in one version of the directory and 410 in another.
 _GONE = (404, 410)

@@ -24,6 +24,8 @@ from itertools import count
 from random import Random
 from typing import Protocol
 
+from common.fetch import Busy, Fetcher
+from common.rates import Buckets
 from common.steady import steady_s
 from common.syntax import PLC_METHOD
 from ingest import metrics
@@ -31,13 +33,11 @@ from ingest.backoff import Backoff
 from ingest.config import ResolverLimits
 from ingest.did_document import Broken, Identity, Unavailable
 from ingest.documents import Document
-from ingest.fetch import Busy, Fetcher
 from ingest.judge import Known
 from ingest.lanes import Lane
 from ingest.lookup import Lookup, Told
 from ingest.outage import Outage
 from ingest.questions import Need, Question
-from ingest.rates import Buckets
 
 
 class Kept(Protocol):

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Final
 
 from common.envelope import Kind, Mark
+from common.rates import Buckets, EventRates
 from common.verdict import Drop, DropReason
 from ingest.account import Cause, Pending
 from ingest.clock import Clock
@@ -41,7 +42,6 @@ from ingest.judge import (
 from ingest.node_memory import NodeMemory
 from ingest.originated import account_event
 from ingest.questions import Need
-from ingest.rates import Buckets, EventRates
 
 _COMMIT: Final = Kind.COMMIT
 _OURS: Final = int(Mark.OURS)

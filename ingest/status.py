@@ -17,14 +17,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from common.fetch import Fetcher, FetchError
+from common.rates import Buckets
 from common.steady import steady_s
+from common.target import Target
 from ingest import metrics
 from ingest.config import StatusLimits
-from ingest.fetch import Fetcher, FetchError
 from ingest.inquiry import MAX_ANSWER_BYTES, Told, read_answer, status_url
 from ingest.questions import Questions
-from ingest.rates import Buckets
-from ingest.target import Target
 
 
 class StatusDesk:

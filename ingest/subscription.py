@@ -22,16 +22,16 @@ from hashlib import sha256
 from random import Random
 from typing import Final
 
+from common.addresses import is_public
 from common.event import Info, StreamError
+from common.target import Target
 from common.verdict import Drop, DropReason
 from ingest.account import Feed
-from ingest.addresses import is_public
 from ingest.backoff import Backoff
 from ingest.config import MESSAGE_BYTES, Limits
 from ingest.connection import Connection, ConnectionFailed, HostIsRelay
 from ingest.pipeline import Pipeline
 from ingest.splitter import Message, Oversize, TextMessage
-from ingest.target import Target
 
 ACTIVE: Final = "active"
 IDLE: Final = "idle"

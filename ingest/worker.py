@@ -26,12 +26,13 @@ import zmq
 from common.conservation import Balance, serve
 from common.envelope import HostCursor, HostObservation, Judged
 from common.event import Event
+from common.fetch import Fetcher
 from common.steady import distance_s, steady_s
+from common.target import Target
 from common.verdict import Drop
 from ingest import metrics
 from ingest.account import Feed
 from ingest.config import Limits, ResolverLimits, StatusLimits
-from ingest.fetch import Fetcher
 from ingest.fleet import Fleet
 from ingest.hosts import HostRow, Table, seed
 from ingest.judge import Source
@@ -50,7 +51,6 @@ from ingest.share import Me
 from ingest.status import StatusDesk
 from ingest.store import Store
 from ingest.subscription import Subscription
-from ingest.target import Target
 from ingest.turns import Turns
 
 DRAIN_S: Final = 10.0

@@ -202,7 +202,7 @@ class Store:
                 )
             for seen in changes.observations:
                 connection.execute(
-                    _WRITE_OBSERVATION, (seen.status, _storable(seen.error), seen.host)
+                    _WRITE_OBSERVATION, seen._asdict() | {"error": _storable(seen.error)}
                 )
             # Order: before applied_seq, by which a flush is known that was committed already.
             for tally in changes.tallies:
@@ -316,7 +316,17 @@ _ADD_TALLY: Final = """
 """
 
 _WRITE_OBSERVATION: Final = """
-    UPDATE host SET observed = %s, last_error = %s, updated_at = now() WHERE id = %s
+    UPDATE host SET observed = %(status)s, last_error = %(error)s, connected = %(connected)s,
+        changed_at = to_timestamp(nullif(%(changed_us)s::bigint, 0) / 1e6),
+        failures = %(failures)s,
+        next_dial_at = to_timestamp(nullif(%(next_dial_us)s::bigint, 0) / 1e6),
+        last_event_at = coalesce(
+            to_timestamp(nullif(%(last_event_us)s::bigint, 0) / 1e6), last_event_at),
+        last_seq = coalesce(%(last_seq)s, last_seq), events = %(events)s,
+        limited_by = %(limited_by)s,
+        limited_until = to_timestamp(nullif(%(limited_until_us)s::bigint, 0) / 1e6),
+        restarts = %(restarts)s, updated_at = now()
+    WHERE id = %(host)s
 """
 
 _WRITE_POSITIONS: Final = """

@@ -39,12 +39,12 @@ EDGES: Final = {
     "common": {
         "command/control.py", "command/embedded.py", "command/log.py", "command/preflight.py",
         "command/rejects.py", "command/run.py", "command/status.py", "command/stop.py",
-        "database.py", "locks.py", "log_walk.py", "owner.py", "password.py", "paths.py", "place.py",
+        "database.py", "fetch.py", "locks.py", "log_walk.py", "owner.py", "password.py", "paths.py", "place.py",
         "postgres.py", "process.py", "segment_files.py", "segments.py", "selftest.py", "steady.py",
         "telemetry.py", "transport.py",
     },
     "ingest": {
-        "asker.py", "connection.py", "fetch.py", "fleet.py", "hosts.py", "lanes.py", "lease_table.py",
+        "asker.py", "connection.py", "fleet.py", "hosts.py", "lanes.py", "lease_table.py",
         "leases.py", "outlet.py", "reject_table.py", "resolver.py", "status.py", "store.py", "subscription.py", "worker.py",
     },
     "persist": {

@@ -245,7 +245,7 @@ async def member_of(
     database_url: str = NO_DATABASE,
     persist: bool = True,
     open_reader: Callable[[], Any] | None = None,
-    admin_password: str = "",
+    admin_passwords: tuple[str, ...] = (),
     port: int = 0,
 ) -> AsyncIterator[Member]:
     """A running broadcaster; ends drained.
@@ -257,7 +257,7 @@ async def member_of(
         member.persist_up()
     member.worker = Worker(
         open_reader or (lambda: log), member.endpoint, database_url, limits, http_limits,
-        admin_password,
+        admin_passwords,
     )  # fmt: skip
     public, private = bind("127.0.0.1", port, shared=True), bind("127.0.0.1", 0, shared=False)
     member.port, member.private_port = public.getsockname()[1], private.getsockname()[1]

@@ -30,7 +30,7 @@ def bearer(token: str) -> str:
     ],
 )
 def test_the_operator_gets_in(header: str) -> None:
-    assert may_enter(header, PASSWORD)
+    assert may_enter(header, (PASSWORD,))
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_the_operator_gets_in(header: str) -> None:
     ],
 )
 def test_nobody_else_gets_in(header: str | None) -> None:
-    assert not may_enter(header, PASSWORD)
+    assert not may_enter(header, (PASSWORD,))
 
 
 def test_without_a_password_nobody_gets_in() -> None:
-    assert not may_enter(basic("admin:"), "")
-    assert not may_enter("Bearer ", "")
-    assert not may_enter(None, "")
+    assert not may_enter(basic("admin:"), ("",))
+    assert not may_enter("Bearer ", ("",))
+    assert not may_enter(None, ("",))

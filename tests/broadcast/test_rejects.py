@@ -177,7 +177,7 @@ def test_everybody_can_ask_by_host_and_by_account(
 def test_frames_are_the_operators_alone(loop_run: LoopRun, tmp_path: Path, filled_url: str) -> None:
     async def story() -> None:
         async with member_of(
-            FakeLog(), tmp_path, database_url=filled_url, admin_password=PASSWORD
+            FakeLog(), tmp_path, database_url=filled_url, admin_passwords=(PASSWORD,)
         ) as member:
             path = "/admin/rejects?host=one.example"
             basic = "Authorization: Basic " + b64encode(f"admin:{PASSWORD}".encode()).decode()

@@ -18,6 +18,7 @@ import psycopg
 from common.event import Event
 from common.reject import Reject
 from common.sharding import SHARD_COUNT
+from common.target import Target, parse_target
 from common.verdict import Drop, DropReason
 from ingest.account import Feed
 from ingest.config import Limits, ResolverLimits
@@ -25,7 +26,6 @@ from ingest.hosts import HostRow, MovedUp
 from ingest.lease_table import FRESH_S, Look, Wanted
 from ingest.levels import Seen
 from ingest.share import LEASE_S, Me, Row
-from ingest.target import Target, parse_target
 from ingest.worker import Worker
 from tests.ingest.fix_persist import FakePersist
 

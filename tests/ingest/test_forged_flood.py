@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from common.rates import Rate
 from common.verdict import DropReason
 from ingest.config import ResolverLimits
-from ingest.rates import Rate
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_persist import FakePersist
 from tests.ingest.fix_worker import ingest, until

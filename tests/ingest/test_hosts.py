@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from aiohttp import web
 
+from common.fetch import Fetcher, FetchError
 from common.sharding import SHARD_COUNT
+from common.target import Target
 from common.verdict import Level
-from ingest.fetch import Fetcher, FetchError
 from ingest.hosts import HostRow, HostTable, MovedUp, is_trusted, list_hosts, seed
 from ingest.levels import Seen
-from ingest.target import Target
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_worker import MemoryTable
 from tests.relay import ROOT

@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from common.target import Target
 from ingest.inquiry import REMEMBERED, Inquiries, Told, read_answer, status_url
-from ingest.target import Target
 
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 ACTIVE = Told(known=True, active=True, status=None, asked_s=100.0)

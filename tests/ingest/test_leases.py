@@ -16,13 +16,13 @@ import pytest
 
 from common.envelope import ShardClaim
 from common.sharding import SHARD_COUNT, shard_of
+from common.target import parse_target
 from ingest import fleet, share
 from ingest import worker as ingest_worker
 from ingest.hosts import HostRow
 from ingest.lease_table import Look
 from ingest.leases import Leases
 from ingest.share import Me
-from ingest.target import parse_target
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_persist import FakePersist
 from tests.ingest.fix_worker import (

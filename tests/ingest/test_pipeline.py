@@ -12,6 +12,7 @@ from coincurve import PrivateKey
 from common.envelope import NEVER_SEEN, AccountState, HostCursor, Judged, Kind, base_of
 from common.event import Event
 from common.frame import ACCOUNT_HEADER, IDENTITY_HEADER
+from common.rates import Rate
 from common.syntax import tid_text
 from common.verdict import Drop, DropReason
 from ingest.account import Feed
@@ -22,7 +23,6 @@ from ingest.inquiry import Told
 from ingest.judge import Source
 from ingest.pipeline import JUDGED_AT_ONCE, Pipeline, cursor_of
 from ingest.questions import Need
-from ingest.rates import Rate
 from ingest.signature import K256Key
 from tests.common.commits import NODE, RECORD, TIME, car, cid, commit_block, encode, frame, link
 from tests.ingest.balance import balance_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
+from common.fetch import Fetched, FetchError
 from ingest.config import ResolverLimits
-from ingest.fetch import Fetched, FetchError
 from ingest.questions import Need, Question, Questions
 from ingest.resolver import Resolver
 from tests.fix_loop import LoopRun

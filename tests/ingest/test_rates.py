@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 
 from common.envelope import Kind
+from common.rates import Buckets, EventRates, Rate
 from ingest.config import ACCOUNT_RATES, HOST_RATES
-from ingest.rates import Buckets, EventRates, Rate
 
 NOW_S = 1_784_000_000.0
 

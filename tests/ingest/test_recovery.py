@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from common.fetch import Busy, Fetched, FetchError
+from common.rates import Rate
 from common.steady import steady_s
 from ingest.config import ResolverLimits
 from ingest.did_document import Identity, NotFound, parse_document
 from ingest.documents import Document
-from ingest.fetch import Busy, Fetched, FetchError
 from ingest.judge import Known
 from ingest.questions import Need
-from ingest.rates import Rate
 from ingest.resolver import Resolver
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_worker import until

@@ -8,10 +8,10 @@ import pytest
 from aiohttp import web
 
 from common.envelope import AccountState
+from common.fetch import Fetcher, FetchError, PublicResolver
 from common.verdict import DropReason
 from ingest.config import EVENT_BYTES, ResolverLimits
 from ingest.did_document import Broken, Identity, NotFound, Outcome, Unavailable
-from ingest.fetch import Fetcher, FetchError, PublicResolver
 from ingest.lookup import Lookup
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_persist import FakePersist

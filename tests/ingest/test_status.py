@@ -13,12 +13,12 @@ import orjson
 
 from common.envelope import Kind, Mark
 from common.event import Event, decode
+from common.fetch import Fetcher
+from common.rates import Rate
+from common.target import Target
 from ingest.config import StatusLimits
-from ingest.fetch import Fetcher
 from ingest.inquiry import Told
-from ingest.rates import Rate
 from ingest.status import StatusDesk
-from ingest.target import Target
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_host import RawHost, Visit
 from tests.ingest.fix_persist import FakePersist

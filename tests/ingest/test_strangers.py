@@ -15,13 +15,13 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from ingest import fetch
+from common import fetch
+from common.fetch import Busy, Fetcher, FetchError, PooledResolver, PublicResolver
+from common.rates import Rate
+from common.sites import Sites
 from ingest.config import ResolverLimits
 from ingest.did_document import MAX_DOCUMENT_BYTES, Broken, Identity, NotFound, Outcome, Unavailable
-from ingest.fetch import Busy, Fetcher, FetchError, PooledResolver, PublicResolver
 from ingest.lookup import Lookup
-from ingest.rates import Rate
-from ingest.sites import Sites
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_worker import LagMeter, until
 from tests.ingest.test_questions import document_of

@@ -11,13 +11,13 @@ import pytest
 from common.envelope import AccountState, Judged, Kind, Mark, base_of
 from common.event import Event, decode
 from common.frame import ACCOUNT_HEADER
+from common.rates import Rate
 from common.syntax import tid_text
 from common.verdict import DropReason
 from ingest.account import Feed
 from ingest.config import EVENT_BYTES
 from ingest.did_document import NotFound
 from ingest.judge import Source
-from ingest.rates import Rate
 from tests.common.commits import cid
 from tests.ingest.balance import balance_of
 from tests.ingest.test_pipeline import (

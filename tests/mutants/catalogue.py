@@ -69,7 +69,7 @@ TARGETS: Final[dict[str, Target]] = {
     "ingest/in_flight.py": Target(2, _PIPELINE),
     "ingest/outlet.py": Target(0, ("tests/ingest/test_outlet.py",)),
     "ingest/waiting.py": Target(8, ("tests/ingest/test_waiting.py", *_PIPELINE)),
-    "ingest/rates.py": Target(4, ("tests/ingest/test_rates.py", *_PIPELINE)),
+    "common/rates.py": Target(4, ("tests/ingest/test_rates.py", *_PIPELINE)),
     "ingest/clock.py": Target(6, ("tests/ingest/test_clock.py", *_PIPELINE)),
     "ingest/inquiry.py": Target(4, ("tests/ingest/test_inquiry.py", *_PIPELINE)),
     "ingest/status.py": Target(3, ("tests/ingest/test_status.py",)),

@@ -27,7 +27,7 @@ HARMLESS: Final[dict[str, str]] = {
     "(len(self._order) >= 64 + 2 * len(self._held))": "when a list is tidied, by one",
     "ingest/waiting.py Waiting._alarm: queue.alarm_s = due_s → pass": "a queue is then looked at "
     "more often than it need be, and found waiting",
-    "ingest/rates.py Buckets.take: 1 → 2": "from how many buckets on the full ones are forgotten, "
+    "common/rates.py Buckets.take: 1 → 2": "from how many buckets on the full ones are forgotten, "
     "which changes nothing but memory",
     "ingest/status.py StatusDesk._work: self._more.set() → pass": "whoever is done takes the next "
     "question himself; the others only sleep a little longer",

@@ -126,9 +126,9 @@ def test_the_admin_password_is_generated_once_and_closed_to_others(data_dir: Pat
     settings = load_settings({"STANDPIPE_DATA_DIR": str(data_dir)})
     paths = Paths.of(settings)
     paths.prepare()
-    first = password.ensure(settings, paths)
+    (first,) = password.ensure(settings, paths)
     assert len(first) >= 24
-    assert password.ensure(settings, paths) == first
+    assert password.ensure(settings, paths) == (first,)
     assert stat.S_IMODE(paths.admin_password_file.stat().st_mode) == 0o600
     assert [path.name for path in data_dir.glob("admin-password*")] == ["admin-password"]
 
@@ -139,5 +139,5 @@ def test_an_admin_password_that_is_set_is_not_written(data_dir: Path) -> None:
     )
     paths = Paths.of(settings)
     paths.prepare()
-    assert password.ensure(settings, paths) == "mine"
+    assert password.ensure(settings, paths) == ("mine",)
     assert not paths.admin_password_file.exists()

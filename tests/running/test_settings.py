@@ -36,7 +36,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert settings.hosts == ()
     assert settings.replay_window_s == 72 * 3600
     assert settings.replay_bytes is None
-    assert settings.admin_password is None
+    assert settings.admin_passwords == ()
     assert settings.database_url is None
     assert (settings.ingest_processes, settings.broadcast_processes) == (2, 1)
 
@@ -66,6 +66,10 @@ def test_an_empty_environment_gives_the_defaults() -> None:
                      ("*.a.example", "b.example"), id="trusted names"),
         pytest.param("STANDPIPE_LOG_LEVEL", "WARNING", "log_level", "warn", id="a log level"),
         pytest.param("STANDPIPE_METRICS_PORT", "0", "metrics_port", 0, id="any metrics port"),
+        pytest.param("STANDPIPE_TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8", "trusted_proxies",
+                     ("127.0.0.1", "10.0.0.0/8"), id="proxies"),
+        pytest.param("STANDPIPE_BATCHES_BIND", "tcp://10.0.0.1:2700", "batches_bind",
+                     "tcp://10.0.0.1:2700", id="another machine"),
         pytest.param("STANDPIPE_EVENT_LOOP", "asyncio", "event_loop", "asyncio", id="a loop"),
     ],
 )  # fmt: skip
@@ -80,8 +84,18 @@ def test_a_setting_is_read_as(name: str, text: str, field: str, value: object) -
         ("RELAY_API_LISTEN", ":80", "port", 80),
         ("RELAY_PLC_HOST", "http://localhost:1", "plc_url", "http://localhost:1"),
         ("ATP_PLC_HOST", "http://localhost:1", "plc_url", "http://localhost:1"),
-        ("RELAY_ADMIN_PASSWORD", "secret", "admin_password", "secret"),
-        ("RELAY_ADMIN_KEY", "secret", "admin_password", "secret"),
+        ("RELAY_ADMIN_PASSWORD", "secret,older", "admin_passwords", ("secret", "older")),
+        ("RELAY_ADMIN_KEY", "secret,older", "admin_passwords", ("secret", "older")),
+        ("RELAY_DISABLE_REQUEST_CRAWL", "true", "request_crawl", False),
+        ("RELAY_DISABLE_REQUEST_CRAWL", "false", "request_crawl", True),
+        ("RELAY_NEW_HOSTS_PER_DAY_LIMIT", "7", "new_hosts_per_day", 7),
+        (
+            "RELAY_SIBLING_RELAYS",
+            "a.example,http://b.example:1",
+            "sibling_relays",
+            ("https://a.example", "http://b.example:1"),
+        ),
+        ("RELAY_INITIAL_SEQ_NUMBER", "20000000000", "initial_seq", 20_000_000_000),
         ("RELAY_REPLAY_WINDOW", "24h", "replay_window_s", 86400.0),
         ("RELAY_EVENT_PLAYBACK_TTL", "24h", "replay_window_s", 86400.0),
         ("RELAY_DEFAULT_ACCOUNT_LIMIT", "7", "default_account_limit", 7),

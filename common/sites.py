@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ingest.addresses import is_address
-from ingest.rates import Buckets, Rate
+from common.addresses import is_address
+from common.rates import Buckets, Rate
 
 
 class Sites:

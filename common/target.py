@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from ingest.addresses import is_address
-from ingest.config import STREAM_PATH
+from common.addresses import is_address
 
+STREAM_PATH: Final = "/xrpc/com.atproto.sync.subscribeRepos"
 _TLS: Final = {"https": True, "wss": True, "http": False, "ws": False}
 
 

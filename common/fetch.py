@@ -23,11 +23,12 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from common.addresses import is_address, is_public
+from common.sites import Sites, site_of
 from common.steady import steady_s
-from ingest.addresses import is_address, is_public
-from ingest.config import USER_AGENT
-from ingest.sites import Sites, site_of
 
+USER_AGENT: Final = "standpipe (atproto-relay)"
+"""Source: the reference relay's convention for finding loops (S-HTP-11)."""
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _HEADERS: Final = {
     "User-Agent": USER_AGENT,

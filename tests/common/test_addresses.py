@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.addresses import is_address, is_public
+from common.addresses import is_address, is_public
 
 
 @pytest.mark.parametrize(

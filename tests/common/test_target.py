@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.target import BadTarget, Target, parse_target
+from common.target import BadTarget, Target, parse_target
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.rates import Rate
-from ingest.sites import Sites, site_of
+from common.rates import Rate
+from common.sites import Sites, site_of
 
 
 @pytest.mark.parametrize(
