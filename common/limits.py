@@ -8,6 +8,7 @@ Source: S-RAT-05, S-RAT-06.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 TRUSTED_ACCOUNT_LIMIT: Final = 10_000_000
@@ -45,4 +46,12 @@ def event_limits(
         limits.per_second if per_second is None else per_second,
         limits.per_hour if per_hour is None else per_hour,
         limits.per_day if per_day is None else per_day,
+    )
+
+
+def is_trusted(hostname: str, domains: Iterable[str]) -> bool:
+    """Whether one of `domains` names a host: a name; *.name, all below it; or *, every host."""
+    return any(
+        hostname.endswith(domain[1:]) if domain.startswith("*") else hostname == domain
+        for domain in map(str.lower, domains)
     )

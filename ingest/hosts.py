@@ -23,6 +23,7 @@ import orjson
 import psycopg
 
 from common.fetch import Fetcher, FetchError
+from common.limits import is_trusted
 from common.owner import Owner
 from common.sharding import SHARD_COUNT, shard_of
 from common.target import BadTarget, Target, parse_target
@@ -216,14 +217,6 @@ _MOVE_UP: Final = """
 def _level_of(text: str) -> Level:
     """A word of the table → level; what this release does not know is judged strictly."""
     return Level.OBSERVE if text == Level.OBSERVE else Level.ENFORCE
-
-
-def is_trusted(hostname: str, domains: Iterable[str]) -> bool:
-    """Whether one of `domains` names a host: a name; *.name, all below it; or *, every host."""
-    return any(
-        hostname.endswith(domain[1:]) if domain.startswith("*") else hostname == domain
-        for domain in map(str.lower, domains)
-    )
 
 
 def parse_targets(texts: Iterable[str], *, allow_insecure: bool) -> list[Target]:

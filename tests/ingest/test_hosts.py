@@ -12,10 +12,11 @@ import pytest
 from aiohttp import web
 
 from common.fetch import Fetcher, FetchError
+from common.limits import is_trusted
 from common.sharding import SHARD_COUNT
 from common.target import Target
 from common.verdict import Level
-from ingest.hosts import HostRow, HostTable, MovedUp, is_trusted, list_hosts, seed
+from ingest.hosts import HostRow, HostTable, MovedUp, list_hosts, seed
 from ingest.levels import Seen
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_worker import MemoryTable
