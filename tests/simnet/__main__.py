@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import uvloop
 
-from tests.simnet.config import NetworkConfig
+from tests.simnet.config import DEFAULT_MIX, STEADY_MIX, NetworkConfig
 from tests.simnet.control import Control
 from tests.simnet.network import Network
 from tests.simnet.tls import Certificate
@@ -44,7 +44,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--p256-share", type=float, default=0.5)
     add("--settle", type=float, default=1.0, help="rest before a change of identity, seconds")
     add("--web-accounts", action="store_true", help="one did:web account a host")
-    add("--tls", default="", help=f"comma list for the hosts in turn: {[*Certificate]}, or empty")
+    add("--lean", action="store_true", help="hosts that are cheap enough for thousands")
+    add("--large-hosts", type=int, default=0, help="have the accounts beyond one a host")
+    add("--commits-only", action="store_true", help="nothing but commits, identities and syncs")
+    add("--tls", default="", help=f"for the hosts in turn: {[*Certificate]} or empty, or all-good")
     add(
         "--start",
         choices=("now", "connected", "control"),
@@ -60,6 +63,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def config_of(options: argparse.Namespace) -> NetworkConfig:
     """The network that the command line asks for."""
     kinds = options.tls.split(",") if options.tls else []
+    if options.tls.startswith("all-"):
+        kinds = [options.tls.removeprefix("all-")] * options.hosts
     return NetworkConfig(
         seed=options.seed,
         hosts=options.hosts,
@@ -70,7 +75,10 @@ def config_of(options: argparse.Namespace) -> NetworkConfig:
         p256_share=options.p256_share,
         settle_s=options.settle,
         web_accounts=options.web_accounts,
+        large_hosts=options.large_hosts,
+        lean=options.lean,
         tls=tuple(Certificate(kind) if kind else None for kind in kinds),
+        mix=STEADY_MIX if options.commits_only else DEFAULT_MIX,
     )
 
 

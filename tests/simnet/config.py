@@ -25,6 +25,9 @@ DEFAULT_MIX: Final[Mapping[str, float]] = {
 }
 """How likely each happening is; relative weights."""
 
+STEADY_MIX: Final[Mapping[str, float]] = {"commit": 0.95, "handle": 0.02, "sync": 0.03}
+"""What keeps no account busy, so that a rate is held to the event."""
+
 SLOW: Final = frozenset(("deactivate", "takedown", "new_key", "silent_key", "migrate"))
 """What keeps an account busy for a while."""
 
@@ -36,6 +39,8 @@ class NetworkConfig:
     seed: fixes keys, DIDs, choices. start_us: Unix microseconds of a clock that steps evenly,
         which makes the bytes of two runs equal; None follows the machine's clock.
     hosts, accounts: how many in all. records: how many each account holds at the beginning.
+    large_hosts: of these the accounts are that are left when each host has one; 0: of all in turn.
+    lean: hosts that are cheap enough for thousands of them (tests/simnet/lean.py).
     genesis_share: part of the accounts that begin with nothing, and say so.
     p256_share: part with a P-256 key. legacy_share: part with a DID document of the old form.
     web_accounts: the first account of each host is a did:web that the host itself serves.
@@ -54,6 +59,8 @@ class NetworkConfig:
     hosts: int = 2
     accounts: int = 10
     records: int = 2000
+    large_hosts: int = 0
+    lean: bool = False
     genesis_share: float = 0.1
     p256_share: float = 0.5
     legacy_share: float = 0.1

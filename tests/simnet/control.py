@@ -65,6 +65,9 @@ class Control:
             "status": self.status,
             "prebuild": self.prebuild,
             "truth": self.truth,
+            "summary": self.summary,
+            "all": self.all,
+            "flap": self.flap,
             "fault": self.fault,
             "host": self.host,
             "plc": self.plc,
@@ -159,6 +162,32 @@ class Control:
             "hosts": hosts,
             "plc_requests": self.network.plc.requests.total(),
         }
+
+    async def summary(self) -> Answer:
+        """The same in a few numbers. connected: hosts with a reader. streams: open ones in all."""
+        hosts = self.network.hosts
+        return {
+            "running": self.running is not None and not self.running.done(),
+            "connected": sum(host.connections > 0 for host in hosts),
+            "streams": sum(host.connections for host in hosts),
+            "accepted": sum(host.accepted for host in hosts),
+            "entries": len(self.network.truth.entries),
+            "caught_up": all(host.caught_up() for host in hosts),
+        }
+
+    async def all(self, what: str) -> Answer:
+        """cut, close or open every host at once."""
+        for host in self.network.hosts:
+            await self.host(host.index, what)
+        return {}
+
+    async def flap(self, every: int, reset_every_s: float | None) -> Answer:
+        """Have each `every`-th host, from the last one on, cut its connections after a while; None: no longer."""
+        for host in self.network.hosts[::-every]:
+            host.faults.reset_every_s = reset_every_s
+            if reset_every_s is not None:
+                host.cut()
+        return {}
 
     async def truth(self, path: str) -> Answer:
         """Write the ledger to a file."""

@@ -14,7 +14,7 @@ import ssl
 from bisect import bisect_right
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -31,6 +31,21 @@ BATCH_BYTES: Final = 1 << 16
 
 Message = bytes | str
 Lookup = Callable[[str], dict[str, Any] | None]
+
+
+class Bell(Protocol):
+    """What is rung when there may be something to write."""
+
+    def set(self) -> None:
+        """Ring it."""
+
+
+class Line(Protocol):
+    """What a stream goes over."""
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The connection itself."""
 
 
 class Host:
@@ -68,7 +83,7 @@ class Host:
         self._dropped = 0
         self._next_seq = 1
         self._server: Server | None = None
-        self._streams: dict[ServerConnection, _Stream] = {}
+        self.streams: dict[Line, Stream] = {}
 
     # Where it is
 
@@ -90,7 +105,7 @@ class Host:
     @property
     def connections(self) -> int:
         """How many streams are open."""
-        return len(self._streams)
+        return len(self.streams)
 
     @property
     def head_seq(self) -> int:
@@ -100,7 +115,7 @@ class Host:
     def caught_up(self) -> bool:
         """Whether every open stream has been given everything, and one is open."""
         end = self._end()
-        return bool(self._streams) and all(s.position == end for s in self._streams.values())
+        return bool(self.streams) and all(s.position == end for s in self.streams.values())
 
     async def start(self) -> None:
         """Listen on a free port, the same again after `close`."""
@@ -151,13 +166,13 @@ class Host:
 
     def say_once(self, message: Message) -> None:
         """Say a message to the connections of this moment only."""
-        for stream in self._streams.values():
-            stream.urgent.append(_wire(message))
+        for stream in self.streams.values():
+            stream.urgent.append(wire(message))
         self.wake()
 
     def write_raw(self, data: bytes) -> None:
         """Put bytes on the connections of this moment, past the WebSocket framing."""
-        for stream in self._streams.values():
+        for stream in self.streams.values():
             stream.urgent.append(data)
         self.wake()
 
@@ -172,17 +187,17 @@ class Host:
         self._seqs.clear()
         self._kept_bytes = self._dropped = 0
         self._next_seq = 1
-        for stream in self._streams.values():
+        for stream in self.streams.values():
             stream.position = 0
 
     def cut(self) -> None:
         """Break every stream without a close frame."""
-        for connection in list(self._streams):
+        for connection in list(self.streams):
             connection.transport.abort()
 
     def wake(self) -> None:
         """Let every stream look again at the log and at the faults."""
-        for stream in self._streams.values():
+        for stream in self.streams.values():
             stream.news.set()
 
     def _trim(self) -> None:
@@ -191,6 +206,12 @@ class Host:
         self._kept_bytes -= sum(len(message) for message in self.messages[:count])
         del self.messages[:count], self._seqs[:count]
         self._dropped += count
+
+    def place_of(self, cursor: int | None) -> int:
+        """Where a stream with this cursor begins; None: with what comes next."""
+        if cursor is None:
+            return self._end()
+        return self._dropped + bisect_right(self._seqs, cursor)
 
     def _end(self) -> int:
         return self._dropped + len(self.messages)
@@ -208,13 +229,14 @@ class Host:
                 await asyncio.sleep(0.02)
             return None
         query = parse_qs(target.query)
-        status, body = self._answer(target.path, query.get("did", [""])[0])
+        status, body = self.answer(target.path, query.get("did", [""])[0])
         headers = Headers({"Content-Type": "application/json", "Connection": "close"})
         data = json.dumps(body).encode()
         headers["Content-Length"] = str(len(data))
         return Response(status, HTTPStatus(status).phrase, headers, data)
 
-    def _answer(self, path: str, did: str) -> tuple[int, dict[str, Any]]:
+    def answer(self, path: str, did: str) -> tuple[int, dict[str, Any]]:
+        """Status and JSON of the few HTTP paths."""
         if path == "/xrpc/_health":
             return 200, {"version": "simnet"}
         if path == "/xrpc/com.atproto.server.describeServer":
@@ -236,7 +258,7 @@ class Host:
         assert connection.request is not None
         query = parse_qs(urlsplit(connection.request.path).query)
         text = query.get("cursor", [""])[0]
-        stream = _Stream(self._end())
+        stream = Stream(self.place_of(None), news := asyncio.Event())
         if text:
             try:
                 cursor = int(text)
@@ -247,34 +269,36 @@ class Host:
                 await _refuse(connection, "FutureCursor", "Cursor in the future.")
                 return
             if self._dropped and cursor < self._seqs[0] - 1:
-                stream.urgent.append(_wire(info_frame("OutdatedCursor", "Events are missing.")))
-            stream.position = self._dropped + bisect_right(self._seqs, cursor)
-        self._streams[connection] = stream
+                stream.urgent.append(wire(info_frame("OutdatedCursor", "Events are missing.")))
+            stream.position = self.place_of(cursor)
+        self.streams[connection] = stream
         reader = asyncio.create_task(_read_until_closed(connection))
         reset: asyncio.TimerHandle | None = None
         if self.faults.reset_every_s is not None:
             loop = asyncio.get_running_loop()
             reset = loop.call_later(self.faults.reset_every_s, connection.transport.abort)
-        writer = asyncio.create_task(self._write(connection, stream))
+        writer = asyncio.create_task(self._write(connection, stream, news))
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            del self._streams[connection]
+            del self.streams[connection]
             if reset is not None:
                 reset.cancel()
             for task in (reader, writer):
                 task.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
 
-    async def _write(self, connection: ServerConnection, stream: _Stream) -> None:
+    async def _write(
+        self, connection: ServerConnection, stream: Stream, news: asyncio.Event
+    ) -> None:
         """Write the log from the stream's place on, until the connection ends."""
         written = 0
         while True:
             faults = self.faults
-            data: list[bytes] = [] if faults.silent_stream else self._take(stream)
+            data: list[bytes] = [] if faults.silent_stream else self.take(stream)
             if not data:
-                stream.news.clear()
-                await stream.news.wait()
+                news.clear()
+                await news.wait()
                 continue
             limit = faults.disconnect_after
             if limit is not None and written + len(data) >= limit:
@@ -292,7 +316,7 @@ class Host:
             written += len(data)
             self.sent += len(data)
 
-    def _take(self, stream: _Stream) -> list[bytes]:
+    def take(self, stream: Stream) -> list[bytes]:
         """The next messages for one connection, as they go over the wire."""
         if stream.urgent:
             urgent, stream.urgent = stream.urgent, []
@@ -304,25 +328,25 @@ class Host:
         taken: list[bytes] = []
         size = 0
         while i < len(self.messages) and size < BATCH_BYTES:
-            taken.append(_wire(self.messages[i]))
+            taken.append(wire(self.messages[i]))
             size += len(taken[-1])
             i += 1
         stream.position = self._dropped + i
         return taken
 
 
-class _Stream:
+class Stream:
     """One open stream: its place in the log, what is to be said first, and a bell."""
 
     __slots__ = ("news", "position", "urgent")
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: int, news: Bell) -> None:
         self.position = position
         self.urgent: list[bytes] = []
-        self.news = asyncio.Event()
+        self.news = news
 
 
-def _wire(message: Message) -> bytes:
+def wire(message: Message) -> bytes:
     """A message as a finished server-to-client WebSocket frame."""
     opcode = b"\x81" if isinstance(message, str) else b"\x82"
     data = message.encode() if isinstance(message, str) else message

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -27,10 +28,11 @@ from tests.simnet.events import Event
 from tests.simnet.host import Host
 from tests.simnet.invalid import BAD_MESSAGES, INVALID
 from tests.simnet.keys import Curve
+from tests.simnet.lean import LeanHost
 from tests.simnet.load import Load, NoneFreeError, RunResult
 from tests.simnet.plc import Directory
 from tests.simnet.source import Source
-from tests.simnet.tls import Authority
+from tests.simnet.tls import Authority, Certificate
 from tests.simnet.truth import Truth
 
 
@@ -93,13 +95,17 @@ class Network:
             self._folder = tempfile.TemporaryDirectory(prefix="simnet-")
             authority = Authority(Path(self._folder.name))
             self.ca_file = authority.ca_file
+        contexts: dict[Certificate, ssl.SSLContext] = {}
+        make = LeanHost if self.config.lean else Host
         for index in range(self.config.hosts):
             kind = self.config.tls[index] if index < len(self.config.tls) else None
             context = None
             if kind is not None and authority is not None:
-                context = authority.server_context(kind)
+                context = contexts.get(kind)
+                if context is None:
+                    context = contexts[kind] = authority.server_context(kind)
             self.hosts.append(
-                Host(
+                make(
                     index,
                     lambda did, index=index: self._status(index, did),  # type: ignore[misc]
                     tls=context,
@@ -110,7 +116,10 @@ class Network:
     def _add_account(self, number: int, *, filled: bool) -> Account:
         """Account `number`, on its host, known to the directory."""
         config = self.config
-        host = self.hosts[number % len(self.hosts)]
+        among = len(self.hosts)
+        if config.large_hosts and number >= among:
+            among = config.large_hosts
+        host = self.hosts[number % among]
         seed = f"{config.seed}/account/{number}"
         did = plc_did(seed)
         if config.web_accounts and number < len(self.hosts):
