@@ -97,7 +97,7 @@ class Fleet:
                         await self._seed()
                         seeded = True
                     await self._note_levels()
-                    rows = await self.ask(self._table.wanted)
+                    rows = [row for row in await self.ask(self._table.wanted) if not row.banned]
                     await self._follow(group, rows, shards)
                     if self.subscriptions:
                         pause_s = HOSTS_AGAIN_S

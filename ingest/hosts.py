@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 import orjson
 import psycopg
 
+from common.control import READ_VERSION, parents
 from common.fetch import Fetcher, FetchError
 from common.limits import is_trusted
 from common.owner import Owner
@@ -36,12 +37,19 @@ LIST_PAGE: Final = 1000
 """Hosts a page of listHosts has at most. Source: com.atproto.sync.listHosts."""
 MAX_PAGES: Final = 100
 MAX_PAGE_BYTES: Final = 4_000_000
+ACTIVE: Final = "active"
+BANNED: Final = "banned"
+"""What an operator may want of a host: the column `wanted`."""
 OBSERVE_CLEAN_S: Final = 72 * 3600.0
 """How long nothing must have been waived of a host before it moves up, in seconds."""
 
 
 class HostRow(NamedTuple):
-    """A row of the table `host`, as far as reading it matters."""
+    """A row of the table `host`, as far as reading it matters. See common/schema.sql for the columns.
+
+    wanted: 'active' or 'banned', which stands here for a ban of its domain, too. observed: what was last
+    written. last_event_us: when its last message was read, Unix microseconds; 0: never.
+    """
 
     id: int
     hostname: str
@@ -49,6 +57,25 @@ class HostRow(NamedTuple):
     generation: int
     cursor: int | None
     level: Level = Level.ENFORCE
+    wanted: str = ACTIVE
+    observed: str = "idle"
+    account_limit: int = 100
+    trusted: bool = False
+    per_second: int | None = None
+    per_hour: int | None = None
+    per_day: int | None = None
+    dial_asked: int = 0
+    added_by: str = "settings"
+    alias_of: str | None = None
+    accounts: int = 0
+    events: int = 0
+    last_event_us: int = 0
+    restarts: int = 0
+
+    @property
+    def banned(self) -> bool:
+        """Whether its operator wants it not to be read, by its name or by its domain."""
+        return self.wanted == BANNED
 
     @property
     def shard(self) -> int:
@@ -74,7 +101,16 @@ class Table(Protocol):
     """What this module asks of the table `host`. Called from one thread."""
 
     def wanted(self) -> list[HostRow]:
-        """All hosts that an operator wants to be read. Raises: psycopg.Error: not now."""
+        """All hosts but for deleted ones. Raises: psycopg.Error: not now."""
+
+    def version(self) -> int:
+        """What rises with every action of an operator (common/control.py). Raises: psycopg.Error."""
+
+    def restart(self, host: int, generation: int, cursor: int | None) -> bool:
+        """The numbers of a host have begun anew: read it from `cursor` under its next generation.
+
+        False where `generation` is not its newest any more. Raises: psycopg.Error.
+        """
 
     def is_empty(self) -> bool:
         """Whether no host has a row. Raises: psycopg.Error."""
@@ -114,16 +150,35 @@ class HostTable:
         self._owner: Owner
 
     def wanted(self) -> list[HostRow]:
-        """All hosts that an operator wants to be read.
+        """All hosts but for deleted ones; those of a banned domain as banned.
 
         Raises:
             psycopg.Error: the database is away; the next call tries again.
         """
-        rows = self._query(
-            "SELECT id, hostname, tls, generation, cursor, level FROM host"
-            " WHERE wanted = 'active' ORDER BY id"
-        )
-        return [HostRow(*row)._replace(level=_level_of(row[-1])) for row in rows]
+        domains = {domain for (domain,) in self._query("SELECT domain FROM domain_ban")}
+        rows = []
+        for values in self._query(_WANTED):
+            row = HostRow(*values)
+            if domains and not domains.isdisjoint(parents(row.hostname)):
+                row = row._replace(wanted=BANNED)
+            rows.append(row._replace(level=_level_of(row.level)))
+        return rows
+
+    def version(self) -> int:
+        """What rises with every action of an operator. Raises: psycopg.Error."""
+        return next((int(row[0]) for row in self._query(READ_VERSION)), 0)
+
+    def restart(self, host: int, generation: int, cursor: int | None) -> bool:
+        """The numbers of a host have begun anew: read it from `cursor` under its next generation.
+
+        In the audit log as what the relay did by itself. False where somebody, an operator perhaps, has
+        begun another generation already.
+
+        Raises:
+            psycopg.Error: see `wanted`.
+        """
+        given: dict[str, object] = {"host": host, "generation": generation, "cursor": cursor}
+        return bool(self._query(_RESTART, given))
 
     def is_empty(self) -> bool:
         """Whether no host has a row. Raises: psycopg.Error."""
@@ -195,6 +250,28 @@ class HostTable:
             raise
 
 
+_WANTED: Final = """
+    SELECT id, hostname, tls, generation, cursor, level, wanted, observed, account_limit, trusted,
+        per_second, per_hour, per_day, dial_asked, added_by, alias_of, accounts, events,
+        coalesce((extract(epoch FROM last_event_at) * 1e6)::bigint, 0), restarts
+    FROM host WHERE wanted <> 'deleted' ORDER BY id
+"""
+# One statement: the new generation, what is told of it, and what makes every process look.
+_RESTART: Final = """
+    WITH anew AS (
+        UPDATE host SET generation = generation + 1, cursor = %(cursor)s::bigint,
+            restarts = restarts + 1
+        WHERE id = %(host)s AND generation = %(generation)s RETURNING hostname, generation
+    ), said AS (
+        INSERT INTO audit (who, action, subject, was, now)
+        SELECT 'relay', 'restart_host', hostname, 'generation ' || %(generation)s::int,
+            'generation ' || generation FROM anew
+    ), raised AS (
+        INSERT INTO relay AS known (name, value) SELECT 'control_version', 1 FROM anew
+        ON CONFLICT (name) DO UPDATE SET value = known.value + 1
+    )
+    SELECT generation FROM anew
+"""
 # The database's clock alone measures the period: it runs on while no process of ours does.
 _NOTE_WAIVED: Final = """
     UPDATE host SET waived_at = now(), checked = %(checked)s

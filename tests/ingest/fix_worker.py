@@ -43,9 +43,23 @@ class MemoryTable:
     def __init__(self) -> None:
         self.rows: list[HostRow] = []
         self.seen: list[Seen] = []
+        self.versions = 0
 
     def wanted(self) -> list[HostRow]:
         return list(self.rows)
+
+    def version(self) -> int:
+        return self.versions
+
+    def restart(self, host: int, generation: int, cursor: int | None) -> bool:
+        for at, row in enumerate(self.rows):
+            if (row.id, row.generation) == (host, generation):
+                self.rows[at] = row._replace(
+                    generation=generation + 1, cursor=cursor, restarts=row.restarts + 1
+                )
+                self.versions += 1
+                return True
+        return False
 
     def is_empty(self) -> bool:
         return not self.rows

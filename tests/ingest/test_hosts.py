@@ -35,10 +35,12 @@ def test_the_table_gives_what_is_wanted_and_keeps_what_is_there(postgres_url: st
         connection.execute("UPDATE host SET cursor = 99, generation = 3 WHERE hostname='a.example'")
         assert table.add([*targets, Target("b.example", tls=True)], None, 100) == 1
         connection.execute("UPDATE host SET wanted = 'banned' WHERE hostname = 'localhost:1'")
-        assert [row[1:] for row in table.wanted()] == [
+        wanted = table.wanted()
+        assert [row[1:6] for row in wanted if not row.banned] == [
             ("a.example", True, 3, 99, Level.ENFORCE),
             ("b.example", True, 1, None, Level.ENFORCE),
         ]  # fmt: skip
+        assert [row.hostname for row in wanted if row.banned] == ["localhost:1"]
         assert not table.is_empty()
         table.close()
 
