@@ -1,8 +1,7 @@
 """How is one small document fetched from a stranger, without doing what the stranger wants?
 
-Size and time are bounded, each redirect is checked like the first address, and a name is resolved
-through a resolver that gives out checked addresses only, so what was checked is connected to.
-DNS runs on threads, off the loop.
+Size and time are bounded, each redirect is checked like the first address, and what is connected to is
+an address that was checked (common/names.py).
 
 Source: S-SEC-01, S-SEC-02, S-SEC-03, S-SEC-08.
 """
@@ -11,11 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 from urllib.parse import urljoin, urlsplit
@@ -23,7 +19,8 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from common.addresses import is_address, is_public
+from common.addresses import is_address
+from common.names import Names
 from common.sites import Sites, site_of
 from common.steady import steady_s
 
@@ -37,9 +34,7 @@ _HEADERS: Final = {
 
 
 OPERATORS_THREADS: Final = 4
-STRANGERS_THREADS: Final = 64
-"""Names resolved at a time. One whose name server is silent takes its thread for half a minute, long
-after whoever asked has given up."""
+"""Names of the operator's own addresses looked up at a time."""
 
 
 class Fetched(NamedTuple):
@@ -62,11 +57,12 @@ class Busy(FetchError):
         """None where the server did not say."""
 
 
-class PooledResolver(AbstractResolver):
-    """Resolves names on threads of its own: names that nobody answers for delay only each other."""
+class _Resolver(AbstractResolver):
+    """Names for aiohttp."""
 
-    def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dns")
+    def __init__(self, names: Names, *, internal: bool) -> None:
+        self._names = names
+        self._internal = internal
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -74,42 +70,19 @@ class PooledResolver(AbstractResolver):
         """See aiohttp.abc.AbstractResolver.
 
         Raises:
-            OSError: no such name.
+            NoAddress: see common.names.
         """
-        look_up = partial(
-            socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM,
-            flags=socket.AI_ADDRCONFIG,
-        )  # fmt: skip
-        found = await asyncio.get_running_loop().run_in_executor(self._pool, look_up)
         return [
             ResolveResult(
-                hostname=host, host=str(address[0]), port=port, family=family_, proto=proto,
+                hostname=host, host=address.host, port=port, family=address.family, proto=0,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for family_, _type, proto, _name, address in found
+            for address in await self._names.resolve(host, internal=self._internal)
+            if family in (socket.AF_UNSPEC, address.family)
         ]  # fmt: skip
 
     async def close(self) -> None:
-        """Let go of the threads; one that still waits for a name server ends by itself."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-class PublicResolver(PooledResolver):
-    """Gives out addresses of the public internet only."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """See PooledResolver.
-
-        Raises:
-            OSError: no such name, or no public address.
-        """
-        found = await super().resolve(host, port, family)
-        results = [address for address in found if is_public(address["host"])]
-        if not results:
-            raise OSError(errno.EADDRNOTAVAIL, f"{host} has no public address")
-        return results
+        """The names are their maker's."""
 
 
 class Fetcher:
@@ -118,9 +91,11 @@ class Fetcher:
     def __init__(self, *, allow_insecure: bool) -> None:
         """Call from within the loop; `close` ends it."""
         self._allow_insecure = allow_insecure
-        strangers = PooledResolver if allow_insecure else PublicResolver
-        self._resolvers = PooledResolver(OPERATORS_THREADS), strangers(STRANGERS_THREADS)
-        self._trusted, self._guarded = map(_session, self._resolvers)
+        self._operators = Names(OPERATORS_THREADS, OPERATORS_THREADS)
+        self.names = Names()
+        """Of strangers: whatever they name delays no name of the operator's."""
+        self._trusted = _session(_Resolver(self._operators, internal=True))
+        self._guarded = _session(_Resolver(self.names, internal=allow_insecure))
 
     async def __aenter__(self) -> Self:
         return self
@@ -137,8 +112,8 @@ class Fetcher:
         """Close all connections."""
         await self._trusted.close()
         await self._guarded.close()
-        for resolver in self._resolvers:
-            await resolver.close()
+        self._operators.close()
+        self.names.close()
 
     async def get(
         self,
@@ -231,7 +206,7 @@ def _busy(status: int, retry_after: str) -> Busy | None:
 
 def _session(resolver: AbstractResolver) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=resolver, limit=64, ttl_dns_cache=60),
+        connector=aiohttp.TCPConnector(resolver=resolver, limit=64, use_dns_cache=False),
         headers=_HEADERS,
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -22,8 +21,8 @@ from hashlib import sha256
 from random import Random
 from typing import Final
 
-from common.addresses import is_public
 from common.event import Info, StreamError
+from common.names import Names
 from common.target import Target
 from common.verdict import Drop, DropReason
 from ingest.account import Feed
@@ -54,6 +53,7 @@ class Subscription:
         pipeline: Pipeline,
         limits: Limits,
         *,
+        names: Names,
         tls: ssl.SSLContext,
         allow_insecure: bool,
         has_messages: Callable[[Subscription], None],
@@ -63,7 +63,7 @@ class Subscription:
         """Nothing happens until `run`.
 
         Args:
-            tls: one context for all hosts.
+            names: where addresses come from. tls: one context for all hosts.
             has_messages: called when the inbox is no longer empty.
             holds_too_much: called when this host should not be read for now.
         """
@@ -76,6 +76,7 @@ class Subscription:
         self.inbox_bytes = 0
         self._pipeline = pipeline
         self._limits = limits
+        self._names = names
         self._tls = tls
         self._allow_insecure = allow_insecure
         self._has_messages = has_messages
@@ -166,15 +167,12 @@ class Subscription:
         Raises:
             ConnectionFailed, OSError, ssl.SSLError, TimeoutError: it did not come to be.
         """
-        loop = asyncio.get_running_loop()
         name, port = self.target.address
         async with asyncio.timeout(self._limits.connect_s):
-            found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-            addresses = [str(address[0]) for _f, _t, _p, _n, address in found]
-            if not (self._allow_insecure or self.target.is_local):
-                addresses = [address for address in addresses if is_public(address)]
-            if not addresses:
-                raise ConnectionFailed("the name has no public address")
+            internal = self._allow_insecure or self.target.is_local
+            found = await self._names.resolve(name, internal=internal)
+            # What was checked is connected to: nobody asks for the name again.
+            addresses = [address.host for address in found]
             await self._connect(connection, addresses, port, name)
         async with asyncio.timeout(self._limits.handshake_s):
             await asyncio.shield(connection.opened)

@@ -27,6 +27,7 @@ from common.conservation import Balance, serve
 from common.envelope import HostCursor, HostObservation, Judged
 from common.event import Event
 from common.fetch import Fetcher
+from common.names import Names
 from common.steady import distance_s, steady_s
 from common.target import Target
 from common.verdict import Drop
@@ -108,6 +109,8 @@ class Worker:
         self._status_limits = status_limits or StatusLimits()
         self._documents_url = documents_url
         self._tls = tls or ssl.create_default_context()
+        self._names = Names()
+        """Of the hosts alone: what DIDs name delays no dial."""
         self._ready = ready
         self._random = Random()
         self._drops_to_log = DROPS_LOGGED_A_SECOND
@@ -362,6 +365,7 @@ class Worker:
             Feed(source, row.generation, row.shard, row.cursor, epoch=epoch),
             self.pipeline,
             self._limits,
+            names=self._names,
             tls=self._tls,
             allow_insecure=self._allow_insecure,
             has_messages=self.turns.has_messages,

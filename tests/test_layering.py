@@ -39,7 +39,7 @@ EDGES: Final = {
     "common": {
         "command/control.py", "command/embedded.py", "command/log.py", "command/preflight.py",
         "command/rejects.py", "command/run.py", "command/status.py", "command/stop.py",
-        "database.py", "fetch.py", "locks.py", "log_walk.py", "owner.py", "password.py", "paths.py", "place.py",
+        "database.py", "fetch.py", "locks.py", "log_walk.py", "names.py", "owner.py", "password.py", "paths.py", "place.py",
         "postgres.py", "process.py", "segment_files.py", "segments.py", "selftest.py", "steady.py",
         "telemetry.py", "transport.py",
     },

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from common.envelope import AccountState
-from common.fetch import Fetcher, FetchError, PublicResolver
+from common.fetch import Fetcher, FetchError
 from common.verdict import DropReason
 from ingest.config import EVENT_BYTES, ResolverLimits
 from ingest.did_document import Broken, Identity, NotFound, Outcome, Unavailable
@@ -144,14 +144,6 @@ def test_a_document_is_followed_but_not_into_our_own_network(loop_run: LoopRun) 
                     await get(closed, path)
             with pytest.raises(FetchError, match="https"):
                 await get(closed, "/direct", trusted=False)
-
-    loop_run(story())
-
-
-def test_a_name_that_leads_to_us_has_no_address(loop_run: LoopRun) -> None:
-    async def story() -> None:
-        with pytest.raises(OSError, match="no public address"):
-            await PublicResolver(1).resolve("localhost", 443)
 
     loop_run(story())
 

@@ -6,8 +6,6 @@ Lessons section 1, row "any DID": size and time caps, address check, the verdict
 from __future__ import annotations
 
 import asyncio
-import socket
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,14 +14,14 @@ import orjson
 import pytest
 
 from common import fetch
-from common.fetch import Busy, Fetcher, FetchError, PooledResolver, PublicResolver
+from common.fetch import Busy, Fetcher, FetchError
 from common.rates import Rate
 from common.sites import Sites
 from ingest.config import ResolverLimits
 from ingest.did_document import MAX_DOCUMENT_BYTES, Broken, Identity, NotFound, Outcome, Unavailable
 from ingest.lookup import Lookup
 from tests.fix_loop import LoopRun
-from tests.ingest.fix_worker import LagMeter, until
+from tests.ingest.fix_worker import LagMeter
 from tests.ingest.test_questions import document_of
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -196,61 +194,6 @@ def test_an_internal_address_is_never_connected_to_however_it_is_written(
         async with Fetcher(allow_insecure=False) as fetcher:
             with pytest.raises(FetchError):
                 await fetcher.get(url, trusted=False, max_bytes=100, limit_s=5.0, hops=0)
-
-    loop_run(story())
-
-
-def test_a_name_that_leads_inside_is_not_followed_even_when_it_leads_outside_as_well(
-    loop_run: LoopRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lie(host: str, port: int, **_: object) -> list[object]:
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-            for address in ("10.0.0.1", "93.184.216.34", "127.0.0.1")
-        ]
-
-    monkeypatch.setattr(socket, "getaddrinfo", lie)
-
-    async def story() -> None:
-        resolver = PublicResolver(1)
-        found = await resolver.resolve("rebinding.example.com", 443)
-        assert [address["host"] for address in found] == ["93.184.216.34"]
-        await resolver.close()
-
-    loop_run(story())
-
-
-def test_names_that_nobody_answers_for_take_no_thread_of_anybody_elses(
-    loop_run: LoopRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Lessons 10 and 33: hundreds of did:webs whose name servers are silent."""
-    answer = threading.Event()
-    asked: list[str] = []
-
-    def wait(host: str, port: int, **_: object) -> list[object]:
-        asked.append(host)
-        if "silent" in host:
-            answer.wait(20)
-            raise socket.gaierror(socket.EAI_AGAIN, "nobody answers")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
-
-    monkeypatch.setattr(socket, "getaddrinfo", wait)
-
-    async def story() -> None:
-        strangers, operators = PublicResolver(4), PooledResolver(2)
-        silent_ones = [
-            asyncio.create_task(strangers.resolve(f"silent{n}.example.com")) for n in range(50)
-        ]
-        await until(lambda: len(asked) == 4)
-        # The directory's name, and everything that runs on the loop's own threads.
-        assert await operators.resolve("plc.directory", 443)
-        assert await asyncio.to_thread(lambda: 5) == 5
-        for task in silent_ones:
-            task.cancel()
-        answer.set()
-        await asyncio.gather(*silent_ones, return_exceptions=True)
-        await strangers.close()
-        await operators.close()
 
     loop_run(story())
 
