@@ -315,7 +315,8 @@ TABLE: Final[tuple[Row, ...]] = (
         "URL of the PLC directory, where did:plc documents are looked up.",
         ("RELAY_PLC_HOST", "ATP_PLC_HOST")),
     Row("hosts", "STANDPIPE_HOSTS", "", _hosts,
-        "Hosts to read from, added at start: names or URLs such as http://localhost:2583, with commas."),
+        "Hosts to read from, added at start as trusted ones: names or URLs such as http://localhost:2583,"
+        " with commas."),
     Row("relay_host", "STANDPIPE_RELAY_HOST", "https://bsky.network", _relay_host,
         "Relay whose listHosts fills an empty host table when no hosts are set. Empty: none.",
         ("RELAY_HOST",)),

@@ -24,7 +24,7 @@ import psycopg
 
 from common.control import READ_VERSION, parents
 from common.fetch import Fetcher, FetchError
-from common.limits import is_trusted
+from common.limits import TRUSTED_ACCOUNT_LIMIT, is_trusted
 from common.owner import Owner
 from common.sharding import SHARD_COUNT, shard_of
 from common.target import BadTarget, Target, parse_target
@@ -115,8 +115,18 @@ class Table(Protocol):
     def is_empty(self) -> bool:
         """Whether no host has a row. Raises: psycopg.Error."""
 
-    def add(self, targets: Iterable[Target], cursor: int | None, account_limit: int) -> int:
-        """Put in the hosts that have no row yet → how many. Raises: psycopg.Error."""
+    def add(
+        self,
+        targets: Iterable[Target],
+        cursor: int | None,
+        account_limit: int,
+        *,
+        trusted: bool = False,
+    ) -> int:
+        """Put in the hosts that have no row yet → how many. Raises: psycopg.Error.
+
+        Args: trusted: all of these, whatever their domain.
+        """
 
     def note(self, seen: Iterable[Seen]) -> list[MovedUp]:
         """Write down what was seen of hosts at `observe`, and move up whose clean period is over.
@@ -184,14 +194,23 @@ class HostTable:
         """Whether no host has a row. Raises: psycopg.Error."""
         return not self._query("SELECT 1 FROM host LIMIT 1")
 
-    def add(self, targets: Iterable[Target], cursor: int | None, account_limit: int) -> int:
+    def add(
+        self,
+        targets: Iterable[Target],
+        cursor: int | None,
+        account_limit: int,
+        *,
+        trusted: bool = False,
+    ) -> int:
         """Put in the hosts that have no row yet → how many. Raises: psycopg.Error.
 
         Args:
             cursor: where to start: 0 from the beginning, None live.
+            account_limit: of those that are not trusted. trusted: all of these, whatever their domain.
         """
         added = 0
         for target in targets:
+            is_named = trusted or is_trusted(target.hostname, self._trusted_domains)
             added += len(
                 self._query(
                     "INSERT INTO host (hostname, tls, cursor, account_limit, trusted)"
@@ -200,8 +219,8 @@ class HostTable:
                         target.hostname,
                         target.tls,
                         cursor,
-                        account_limit,
-                        is_trusted(target.hostname, self._trusted_domains),
+                        TRUSTED_ACCOUNT_LIMIT if is_named else account_limit,
+                        is_named,
                     ),
                 )
             )
@@ -360,8 +379,9 @@ async def seed(
     """
     if named:
         targets = parse_targets(named, allow_insecure=allow_insecure)
-        # A host that is named is read from its first event on.
-        added = await ask(partial(table.add, targets, 0, account_limit))
+        # A host that is named is read from its first event on, and at the rate of a trusted one: that
+        # its operator wants it is said, and all that it ever said is to be read.
+        added = await ask(partial(table.add, targets, 0, account_limit, trusted=True))
         _log.info("hosts of the settings", extra={"fields": {"named": len(named), "new": added}})
         return
     is_empty = await ask(table.is_empty)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 import psycopg
 
 from common.event import Event
+from common.limits import TRUSTED_ACCOUNT_LIMIT
 from common.reject import Reject
 from common.sharding import SHARD_COUNT
 from common.target import Target, parse_target
@@ -25,6 +26,7 @@ from ingest.config import Limits, ResolverLimits
 from ingest.hosts import HostRow, MovedUp
 from ingest.lease_table import FRESH_S, Look, Wanted
 from ingest.levels import Seen
+from ingest.load import Said
 from ingest.share import LEASE_S, Me, Row
 from ingest.worker import Worker
 from tests.ingest.fix_persist import FakePersist
@@ -43,6 +45,7 @@ class MemoryTable:
     def __init__(self) -> None:
         self.rows: list[HostRow] = []
         self.seen: list[Seen] = []
+        self.trusted: list[bool] = []
         self.versions = 0
 
     def wanted(self) -> list[HostRow]:
@@ -64,9 +67,24 @@ class MemoryTable:
     def is_empty(self) -> bool:
         return not self.rows
 
-    def add(self, targets: Iterable[Target], cursor: int | None, account_limit: int) -> int:
+    def add(
+        self,
+        targets: Iterable[Target],
+        cursor: int | None,
+        account_limit: int,
+        *,
+        trusted: bool = False,
+    ) -> int:
+        self.trusted.append(trusted)
+        # Whatever is asked for: at the rate of others no simulated network would get anywhere.
         for target in targets:
-            self.rows.append(HostRow(len(self.rows) + 1, target.hostname, target.tls, 1, cursor))
+            number = len(self.rows) + 1
+            self.rows.append(
+                HostRow(
+                    number, target.hostname, target.tls, 1, cursor,
+                    trusted=True, account_limit=TRUSTED_ACCOUNT_LIMIT,
+                )
+            )  # fmt: skip
         return len(self.rows)
 
     def note(self, seen: Iterable[Seen]) -> list[MovedUp]:
@@ -82,7 +100,7 @@ class MemoryLeases:
 
     now_s: the database's clock, which a test may turn. started_s: when it started, the same.
     away: whether it does not answer. shards: number → [owner, instance, epoch, expires_at].
-    members: number → [instance, seen_at]. A time of infinity is one that somebody whom the test plays
+    members: number → [instance, seen_at]. said: of each shard, by its last owner. A time of infinity is one that somebody whom the test plays
     renews all the time.
     """
 
@@ -94,6 +112,7 @@ class MemoryLeases:
         self.members: dict[int, tuple[int, float]] = {}
         ends_s = clock() + lease_s
         self.shards = {shard: Lease(None, None, 0, ends_s) for shard in range(SHARD_COUNT)}
+        self.said: dict[int, Said] = {}
 
     def choose(self, member: int) -> int:
         now_s = self._now()
@@ -103,17 +122,22 @@ class MemoryLeases:
         self.members[member] = instance, now_s
         return instance
 
-    def look(self, me: Me) -> Look:
+    def look(self, me: Me, said: Mapping[int, Said] | None = None) -> Look:
         now_s = self._now()
         if self.members.get(me.member, (0, 0.0))[0] <= me.instance:
             self.members[me.member] = me.instance, now_s
         for shard, lease in self.shards.items():
             if (lease.owner, lease.instance) == (me.member, me.instance):
                 self.shards[shard] = lease._replace(expires_s=now_s + self._lease_s)
+                if said is not None and shard in said:
+                    self.said[shard] = said[shard]
         rows = [
-            Row(shard, lease.owner, lease.instance, lease.epoch, self._past_s(lease, now_s))
+            Row(
+                shard, lease.owner, lease.instance, lease.epoch, self._past_s(lease, now_s),
+                *self.said.get(shard, ()),
+            )
             for shard, lease in self.shards.items()
-        ]
+        ]  # fmt: skip
         live = {
             member
             for member, (_, seen_s) in self.members.items()
@@ -141,7 +165,7 @@ class MemoryLeases:
         now_s = self._now()
         for shard, lease in self.shards.items():
             if lease[:2] == (me.member, me.instance):
-                self.shards[shard] = Lease(None, None, lease.epoch, now_s + self._lease_s)
+                self.shards[shard] = lease._replace(expires_s=now_s + self._lease_s)
         if self.members.get(me.member, (0, 0.0))[0] == me.instance:
             self.members[me.member] = me.instance, 0.0
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from common.fetch import Fetcher, FetchError
-from common.limits import is_trusted
+from common.limits import TRUSTED_ACCOUNT_LIMIT, is_trusted
 from common.sharding import SHARD_COUNT
 from common.target import Target
 from common.verdict import Level
@@ -57,8 +57,15 @@ def test_new_hosts_of_a_trusted_domain_are_marked(postgres_url: str) -> None:
             "x.one.example",
         ]
         table.add([Target(name, tls=True) for name in names], 0, 7)
+        table.add([Target("named.example", tls=True)], 0, 7, trusted=True)
+        # What is there stays as it is: the operator has perhaps had enough of it.
+        table.add([Target("host.example", tls=True)], 0, 7, trusted=True)
         found = connection.execute("SELECT hostname FROM host WHERE trusted ORDER BY id").fetchall()
-        assert [row[0] for row in found] == ["a.host.example", "b.a.host.example", "one.example"]
+        assert [row[0] for row in found] == [
+            "a.host.example", "b.a.host.example", "one.example", "named.example",
+        ]  # fmt: skip
+        limits = connection.execute("SELECT DISTINCT trusted, account_limit FROM host ORDER BY 1")
+        assert limits.fetchall() == [(False, 7), (True, TRUSTED_ACCOUNT_LIMIT)]
         table.close()
     assert is_trusted("any.example", ["*"])
     assert not is_trusted("any.example", [])
@@ -216,6 +223,8 @@ def test_named_hosts_are_read_from_their_beginning_and_no_list_is_asked(loop_run
             assert [(row.hostname, row.tls, row.cursor) for row in table.rows] == [
                 ("pds.example", True, 0), ("localhost:2583", False, 0),
             ]  # fmt: skip
+            # Their operator has named them.
+            assert table.trusted == [True]
 
     loop_run(story())
 
