@@ -47,6 +47,7 @@ class Departure(Enum):
     DAMAGED = "damaged"
     BAD_FRAME = "bad_frame"
     SHUTDOWN = "shutdown"
+    DISCONNECTED = "disconnected"
 
 
 @dataclass(slots=True)
@@ -56,12 +57,15 @@ class Consumer:
     next_seq: what it gets next; only true while it is not LIVE.
     fresh: it has been promised no event yet, so that its start may still move.
     cursor: what it asked for; 0 for the whole window or nothing, or once it was told Outdated.
+    events, sent_bytes: handed to its socket, but for what went to all who are LIVE since it is.
     """
 
     next_seq: int
     state: State = State.PLAYBACK
     fresh: bool = True
     cursor: int = 0
+    events: int = 0
+    sent_bytes: int = 0
 
     def move(self, signal: Signal) -> None:
         """Follow the table.

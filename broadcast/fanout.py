@@ -74,6 +74,9 @@ class Fanout:
         self.published = 0
         """Events that the ring has taken, ever; whatever is read from the log for a consumer is not
         among them."""
+        self.live_events = 0
+        """Events, and `live_bytes`, that went to every consumer that was at the head."""
+        self.live_bytes = 0
         self._ring = Ring(self.live_seq, limits.ring_bytes)
         self._loop = asyncio.get_running_loop()
         self._live: dict[Outlet, Callable[[bytes], None]] = {}
@@ -107,6 +110,8 @@ class Fanout:
         else:
             part = ring.take(self.live_seq, ring.next_seq, self.limits.slice_bytes)
             self.live_seq = part.next_seq
+            self.live_events += part.events
+            self.live_bytes += len(part.data)
             writes = tuple(self._live.values())
             for write in writes:
                 write(part.data)
@@ -141,7 +146,7 @@ class Fanout:
         """Nothing more is written to this consumer; twice does no harm."""
         if outlet in self._outlets:
             if outlet.consumer.state is State.LIVE:
-                outlet.consumer.next_seq = self.live_seq
+                self._leave_head(outlet.consumer)
             outlet.consumer.move(Signal.LEFT)
             self._outlets.discard(outlet)
             self._live.pop(outlet, None)
@@ -153,9 +158,24 @@ class Fanout:
         """Its socket is full: from here on it has a place of its own."""
         if outlet.consumer.state is State.LIVE:
             outlet.consumer.move(Signal.FELL_BEHIND)
-            outlet.consumer.next_seq = self.live_seq
+            self._leave_head(outlet.consumer)
             del self._live[outlet]
             metrics.BEHIND.set(len(self._outlets) - len(self._live))
+
+    def _leave_head(self, consumer: Consumer) -> None:
+        consumer.next_seq = self.live_seq
+        consumer.events += self.live_events
+        consumer.sent_bytes += self.live_bytes
+
+    def place_of(self, consumer: Consumer) -> tuple[int, int, int]:
+        """What a consumer gets next, and the events and bytes that it was handed."""
+        if consumer.state is State.LIVE:
+            return (
+                self.live_seq,
+                consumer.events + self.live_events,
+                consumer.sent_bytes + self.live_bytes,
+            )
+        return consumer.next_seq, consumer.events, consumer.sent_bytes
 
     def pull(self, outlet: Outlet) -> None:
         """Serve a consumer from its own place, as far as its socket takes it."""
@@ -165,6 +185,8 @@ class Fanout:
                 return
             if consumer.next_seq == self.live_seq:
                 consumer.move(Signal.CAUGHT_UP)
+                consumer.events -= self.live_events
+                consumer.sent_bytes -= self.live_bytes
                 self._live[outlet] = outlet.write
                 metrics.BEHIND.set(len(self._outlets) - len(self._live))
                 return
@@ -183,6 +205,8 @@ class Fanout:
         consumer = outlet.consumer
         consumer.fresh = False
         consumer.next_seq = part.next_seq
+        consumer.events += part.events
+        consumer.sent_bytes += len(part.data)
         outlet.write(part.data)
         _count(part, 1)
 
