@@ -1,7 +1,7 @@
-"""May this relay open a connection to that address?
+"""May this relay open a connection to that address? May it ask for the addresses of that name?
 
 Whatever a stranger names (a did:web, a redirect, a host) could point into our own network; so the
-address is checked after DNS, and the checked one is connected to.
+address is checked after DNS, and the checked one is connected to (common/names.py).
 
 Source: S-SEC-01, S-SEC-02; RFC 6890.
 """
@@ -44,3 +44,28 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+_RESERVED: Final = frozenset(
+    ["alt", "arpa", "example", "internal", "invalid", "local", "localhost", "onion", "test"]
+)
+"""Last labels of names that are nobody's. Source: RFC 6761, RFC 6762, RFC 7686, RFC 9476; ICANN on .internal."""
+
+
+def is_public_name(name: str) -> bool:
+    """Whether `name`, in lower case, is one that a host of the public internet may have."""
+    labels = name.split(".")
+    return (
+        len(name) <= 253
+        and len(labels) > 1
+        and labels[-1] not in _RESERVED
+        and not labels[-1].isdecimal()
+        and all(
+            0 < len(label) < 64
+            and label.isascii()
+            and label.replace("-", "a").isalnum()
+            and label[0] != "-"
+            and label[-1] != "-"
+            for label in labels
+        )
+    )

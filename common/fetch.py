@@ -38,10 +38,11 @@ OPERATORS_THREADS: Final = 4
 
 
 class Fetched(NamedTuple):
-    """The last answer: its status, and its body as far as it may be."""
+    """The last answer: its status, its body as far as it may be, and who says that it answers."""
 
     status: int
     body: bytes
+    server: str = ""
 
 
 class FetchError(Exception):
@@ -165,8 +166,8 @@ class Fetcher:
                         body += chunk
                         if len(body) > max_bytes:
                             raise FetchError(f"more than {max_bytes} bytes")
-                    return Fetched(response.status, bytes(body))
-        raise FetchError(f"more than {hops} redirects")
+                    return Fetched(response.status, bytes(body), response.headers.get("Server", ""))
+        raise FetchError(f"more than {hops} redirects, the last to {url}"[:300])
 
     def _check(self, url: str) -> None:
         """Refuse a stranger's address by its form; what it resolves to is the resolver's."""

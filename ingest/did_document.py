@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from common.addresses import is_public_name
 from common.syntax import PLC_METHOD, WEB_METHOD
 from ingest.signature import Key, KeyInvalid, parse_legacy_key, parse_multikey
 
@@ -109,7 +110,7 @@ def normal_host(url: str, *, allow_insecure: bool) -> str | None:
         return None
     if port == _DEFAULT_PORTS[parts.scheme]:
         port = None
-    is_public = parts.scheme == "https" and port is None and _is_public_name(host)
+    is_public = parts.scheme == "https" and port is None and is_public_name(host)
     if not allow_insecure and host != "localhost" and not is_public:
         return None
     host = f"[{host}]" if ":" in host else host
@@ -135,32 +136,9 @@ def document_url(did: str, plc_url: str, *, allow_insecure: bool) -> str | Broke
         return f"http://{name}:{port}/.well-known/did.json"
     if name == "localhost" and allow_insecure:
         return "http://localhost/.well-known/did.json"
-    if not _is_public_name(name):
+    if not is_public_name(name):
         return Broken("a did:web is a public host name")
     return f"https://{name}/.well-known/did.json"
-
-
-_RESERVED: Final = frozenset(
-    ["alt", "arpa", "example", "internal", "invalid", "local", "localhost", "onion", "test"]
-)
-
-
-def _is_public_name(name: str) -> bool:
-    labels = name.split(".")
-    return (
-        len(name) <= 253
-        and len(labels) > 1
-        and labels[-1] not in _RESERVED
-        and not labels[-1].isdecimal()
-        and all(
-            0 < len(label) < 64
-            and label.isascii()
-            and label.replace("-", "a").isalnum()
-            and label[0] != "-"
-            and label[-1] != "-"
-            for label in labels
-        )
-    )
 
 
 def _entries(document: dict[str, Any], name: str) -> list[dict[str, Any]]:

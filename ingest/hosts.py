@@ -336,7 +336,7 @@ async def list_hosts(fetcher: Fetcher, relay_url: str) -> list[str]:
     cursor = ""
     for _ in range(MAX_PAGES):
         query = urlencode({"limit": LIST_PAGE, **({"cursor": cursor} if cursor else {})})
-        status, body = await fetcher.get(
+        status, body, _server = await fetcher.get(
             f"{relay_url.rstrip('/')}/xrpc/com.atproto.sync.listHosts?{query}",
             trusted=True,
             max_bytes=MAX_PAGE_BYTES,

@@ -111,7 +111,7 @@ class Lookup:
             return url
         is_plc = did.startswith(PLC_METHOD)
         try:
-            status, body = await self._fetcher.get(
+            status, body, _server = await self._fetcher.get(
                 url,
                 trusted=is_plc,
                 max_bytes=MAX_DOCUMENT_BYTES,

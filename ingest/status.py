@@ -117,7 +117,7 @@ class StatusDesk:
         if target is None:
             return None
         try:
-            code, body = await self._fetcher.get(
+            code, body, _server = await self._fetcher.get(
                 status_url(target, did),
                 # S-SEC-01: an address of this machine is read only where an operator named it.
                 trusted=target.is_local,

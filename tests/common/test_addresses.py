@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.addresses import is_address, is_public
+from common.addresses import is_address, is_public, is_public_name
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,18 @@ def test_an_address_is_no_name() -> None:
     assert is_address("127.0.0.1")
     assert is_address("[::1]")
     assert not is_address("pds.example")
+
+
+@pytest.mark.parametrize("name", ["pds.brightworld.dev", "a.b", "xn--80ak6aa92e.com", "9.gg"])
+def test_a_name_of_the_internet_may_be_asked_for(name: str) -> None:
+    assert is_public_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "localhost", "pds", "pds.local", "pds.internal", "pds.test", "pds.example", "x.onion",
+     "1.2.3.4", "10.1", "a..b", "-a.com", "a-.com", "a_b.com", "ümlaut.de", "a.com.",
+     "x" * 64 + ".com", ".".join(["a" * 49] * 6) + ".com"],
+)  # fmt: skip
+def test_a_name_that_is_nobodys_is_not(name: str) -> None:
+    assert not is_public_name(name)
