@@ -39,11 +39,23 @@ class Mark(IntFlag):
     OURS: the relay says it, after asking the host; no frame of the host's stands behind it. Its
         upstream_seq is that of the event that made us ask, and names that one alone; its own name
         is (host, epoch, position).
+    LOCAL: persist says it by itself (persist.local): how this relay holds the account from here on, which
+        is TAKEN_DOWN, OVER_LIMIT, both, or neither. OURS stands beside it.
+    HELD: consumers do not get it: what the relay says of the account is not changed by it.
     """
 
     DISCONTINUOUS = 1
     WAIVED = 2
     OURS = 4
+    LOCAL = 8
+    HELD = 16
+    TAKEN_DOWN = 32
+    OVER_LIMIT = 64
+
+
+TAKEN_DOWN: Final = "takendown"
+THROTTLED: Final = "throttled"
+"""Words of AccountState.local. Source: com.atproto.sync.subscribeRepos#account."""
 
 
 class AccountState(NamedTuple):
@@ -56,6 +68,9 @@ class AccountState(NamedTuple):
     host: number of the host that last spoke for the account with authority; 0 when none did.
     desynchronized: a commit did not follow from the one before, and no #sync has come since.
     discontinuities: how many such commits there were, ever.
+    local: what this relay says of it, whatever its host does: TAKEN_DOWN, else THROTTLED where it is
+        over_limit, else None. over_limit: its host had as many accounts as it may when it came, and it
+        was not released since.
     """
 
     rev: str | None
@@ -66,6 +81,8 @@ class AccountState(NamedTuple):
     host: int
     desynchronized: bool = False
     discontinuities: int = 0
+    local: str | None = None
+    over_limit: bool = False
 
 
 class Base(NamedTuple):
@@ -79,6 +96,7 @@ class Base(NamedTuple):
     host: int
     active: bool
     commit: bytes | None = None
+    local: str | None = None
 
 
 NEVER_SEEN: Final = AccountState(None, None, None, True, None, 0)
@@ -87,7 +105,7 @@ NEVER_SEEN: Final = AccountState(None, None, None, True, None, 0)
 
 def base_of(state: AccountState) -> Base:
     """What a verdict that was reached against `state` names."""
-    return Base(state.rev, state.host, state.active, state.commit)
+    return Base(state.rev, state.host, state.active, state.commit, state.local)
 
 
 class Judged(NamedTuple):

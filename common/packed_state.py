@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import cbor2
 
-from common.envelope import AccountState
+from common.envelope import TAKEN_DOWN, THROTTLED, AccountState
 
 _LAYOUT: Final = struct.Struct("<BBII13s32s32s")
 _pack = _LAYOUT.pack
@@ -24,6 +24,8 @@ _SIZE: Final = _LAYOUT.size
 _ACTIVE: Final = 1
 _DESYNCHRONIZED: Final = 2
 _HAS_REPO: Final = 4
+_TAKEN_DOWN: Final = 8
+_OVER_LIMIT: Final = 16
 _OTHER: Final = 0xFF
 """Instead of flags: what does not fit the layout follows as CBOR."""
 
@@ -56,10 +58,14 @@ def unpack_did(key: bytes) -> str:
 
 def pack_state(state: AccountState) -> bytes:
     """A state as bytes; every state comes back as it was."""
-    rev, data, commit, active, status, host, desynchronized, discontinuities = state
+    (
+        rev, data, commit, active, status, host, desynchronized, discontinuities, local, over_limit,
+    ) = state  # fmt: skip
     flags = _ACTIVE if active else 0
     if desynchronized:
         flags |= _DESYNCHRONIZED
+    if local is not None or over_limit:
+        flags |= (_TAKEN_DOWN if local == TAKEN_DOWN else 0) | (_OVER_LIMIT if over_limit else 0)
     words = b""
     number = _NUMBERS.get(status)
     if number is None:
@@ -96,9 +102,15 @@ def unpack_state(packed: bytes) -> AccountState:
     flags, number, host, discontinuities, rev, data, commit = _unpack_from(packed)
     status = packed[_SIZE:].decode() if number == _IN_WORDS else _STATUSES[number]
     active, desynchronized = bool(flags & _ACTIVE), bool(flags & _DESYNCHRONIZED)
+    local, over_limit = None, bool(flags & _OVER_LIMIT)
+    if flags & (_TAKEN_DOWN | _OVER_LIMIT):
+        local = TAKEN_DOWN if flags & _TAKEN_DOWN else THROTTLED
     if not flags & _HAS_REPO:
-        return AccountState(None, None, None, active, status, host, desynchronized, discontinuities)
+        return AccountState(
+            None, None, None, active, status, host, desynchronized, discontinuities, local,
+            over_limit,
+        )  # fmt: skip
     return AccountState(
         rev.decode("ascii"), _CID_PREFIX + data, _CID_PREFIX + commit, active, status, host,
-        desynchronized, discontinuities,
+        desynchronized, discontinuities, local, over_limit,
     )  # fmt: skip

@@ -38,7 +38,7 @@ class DropReason(StrEnum):
     IDENTITY_UNRESOLVED = "identity_unresolved"
     HOST_NOT_AUTHORITATIVE = "host_not_authoritative"
     ACCOUNT_INACTIVE = "account_inactive"
-    # What this relay has decided (S-ACC-13, S-RAT-07).
+    # What this relay has decided (S-ACC-10, S-RAT-07, S-HST-01).
     ACCOUNT_TAKEN_DOWN = "account_taken_down"
     ACCOUNT_THROTTLED = "account_throttled"
     HOST_BANNED = "host_banned"
@@ -105,6 +105,9 @@ RULES: Final[dict[DropReason, tuple[str, ...]]] = {
         "S-VAL-02", "S-AUT-01", "S-AUT-02", "S-AUT-05", "S-ACC-11", "S-ACC-15", "S-SYN-06",
     ),
     DropReason.ACCOUNT_INACTIVE: ("S-VAL-03", "S-ACC-12", "S-ACC-18", "S-SYN-06"),
+    DropReason.ACCOUNT_TAKEN_DOWN: ("S-ACC-10", "S-ACC-07", "S-ACC-12"),
+    DropReason.ACCOUNT_THROTTLED: ("S-RAT-07", "S-ACC-07", "S-ACC-12"),
+    DropReason.HOST_BANNED: ("S-HST-01",),
     DropReason.CAR_MALFORMED: ("S-MST-11", "S-VAL-08"),
     DropReason.CAR_NO_ROOT: ("S-MST-11", "S-COM-04", "S-SYN-02"),
     DropReason.CAR_BLOCK_MISMATCH: ("S-MST-12", "S-DAT-05"),

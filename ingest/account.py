@@ -124,6 +124,7 @@ class Queue:
 class Account:
     """One DID. See the module's docstring.
 
+    told_s: when persist told of `state`, steady seconds; 0 before any.
     asked_s: when the question was asked that `identity` answers, steady seconds; 0 before any.
     tried_s: when a question was last begun. asking: the hosts for which a look-up is under way.
     need: the most urgent one that it is for, while there is any. failing_s: since when it
@@ -133,13 +134,14 @@ class Account:
 
     __slots__ = (
         "asked_s", "asking", "did", "failing_s", "identity", "in_flight", "need", "queues", "recall",
-        "recalled", "state", "tried_s",
+        "recalled", "state", "told_s", "tried_s",
     )  # fmt: skip
 
     def __init__(self, did: str) -> None:
         self.did = did
         self.state: AccountState = NEVER_SEEN
         self.identity: Known | None = None
+        self.told_s = 0.0
         self.asked_s = 0.0
         self.tried_s = 0.0
         self.asking: tuple[int, ...] = ()

@@ -41,6 +41,7 @@ from ingest.steps import (
     check_commit,
     check_identity,
     check_inversion,
+    check_not_held_here,
     check_prev_data_is_there,
     check_records,
     check_rev_is_newer,
@@ -60,6 +61,7 @@ __all__ = [
 COMMIT_STEPS: Final[tuple[Step, ...]] = (
     check_rev_is_newer,
     check_rev_is_not_ahead,
+    check_not_held_here,
     check_identity,
     check_authority,
     check_account_is_active,
@@ -74,6 +76,7 @@ COMMIT_STEPS: Final[tuple[Step, ...]] = (
 SYNC_STEPS: Final[tuple[Step, ...]] = (
     check_rev_is_newer,
     check_rev_is_not_ahead,
+    check_not_held_here,
     check_identity,
     check_authority,
     check_account_is_active,
@@ -166,7 +169,7 @@ def judge_early(event: Event, state: AccountState, now_s: float) -> Drop | None:
     if event.rev is None:
         return None
     case = Case(event, NotFound(""), state, Source(0, ""), now_s, fresh=True, asked=True)
-    return check_rev_is_newer(case) or check_rev_is_not_ahead(case)
+    return check_rev_is_newer(case) or check_rev_is_not_ahead(case) or check_not_held_here(case)
 
 
 def counts_as_deleted(did: str, identity: Known, state: AccountState) -> bool:

@@ -313,6 +313,7 @@ class Pipeline:
             if pending is not None:
                 account = pending.account
                 account.state = state
+                account.told_s = now_s
                 account.recalled.append(pending)
                 self._recalled += 1
                 self._judge_recalled(account, now_s)

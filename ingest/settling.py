@@ -45,6 +45,11 @@ from ingest.questions import Need
 
 _COMMIT: Final = Kind.COMMIT
 _OURS: Final = int(Mark.OURS)
+LOCAL_KNOWN_S: Final = 0.5
+"""How long persist's word that this relay holds an account back is believed, in seconds. What is dropped
+for it never reaches persist, so that an account which was released would never be heard of: after
+so long the next event goes there as if there were no such word, and comes back if there is. One
+event of such an account in so many seconds costs a judging."""
 
 
 class Settling:
@@ -91,6 +96,9 @@ class Settling:
     def settle(self, pending: Pending, now_s: float) -> Cause | None:
         """Judge an event → None when it has left; else what it waits for, which is under way."""
         account, event, host = pending.account, pending.event, pending.feed.source.host
+        state = account.state
+        if state.local is not None and now_s - account.told_s > LOCAL_KNOWN_S:
+            account.state = state._replace(local=None)
         if event.kind is not _COMMIT:
             # S-SYN-10, S-IDE-09, S-ACC-19. Asked once, however often it is judged.
             if not pending.due_s:

@@ -18,7 +18,7 @@ from typing import Final
 from common.car import BadCar, Car, walk
 from common.cid import is_dag_cbor_cid
 from common.commit import BadCommit, SignedCommit, open_commit
-from common.envelope import AccountState, Kind, Mark
+from common.envelope import TAKEN_DOWN, AccountState, Kind, Mark
 from common.event import Event
 from common.syntax import tid_text, tid_time_s
 from common.verdict import Drop, DropReason
@@ -114,6 +114,22 @@ def check_rev_is_not_ahead(case: Case) -> Drop | None:
 def _last_tid_of(second: int) -> str:
     """The first TID that lies ahead of a second's start by more than is borne."""
     return tid_text(int((second + REV_SKEW_S) * 1e6) << 10)
+
+
+# --- what this relay says of the account itself ---
+
+
+def check_not_held_here(case: Case) -> Drop | None:
+    """No content of an account that this relay has taken down, or whose host has too many of them.
+
+    Whoever sends it: nobody is asked. Source: S-ACC-07, S-ACC-10, S-ACC-12, S-RAT-07.
+    """
+    local = case.state.local
+    if local is None:
+        return None
+    if local == TAKEN_DOWN:
+        return _drop(case, DropReason.ACCOUNT_TAKEN_DOWN, "by the operator of this relay")
+    return _drop(case, DropReason.ACCOUNT_THROTTLED, "its host has as many accounts as it may")
 
 
 # --- who speaks, and for whom ---

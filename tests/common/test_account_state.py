@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.account_state import state_after_event
+from common.account_state import counts, state_after_event
 from common.envelope import NEVER_SEEN, AccountState, Kind, Mark
 from common.event import Event
 from common.syntax import Did, Tid
@@ -60,3 +60,54 @@ def test_an_account_event_moves_the_status_and_the_host(active: bool, status: st
 
 def test_an_identity_event_moves_nothing() -> None:
     assert after(event(Kind.IDENTITY)) is STATE
+
+
+LOCAL = Mark.OURS | Mark.LOCAL
+
+
+@pytest.mark.parametrize(
+    ("marks", "local", "over_limit"),
+    [
+        (LOCAL, None, False),
+        (LOCAL | Mark.TAKEN_DOWN, "takendown", False),
+        (LOCAL | Mark.OVER_LIMIT, "throttled", True),
+        (LOCAL | Mark.TAKEN_DOWN | Mark.OVER_LIMIT | Mark.HELD, "takendown", True),
+    ],
+)
+def test_what_the_relay_itself_says_stands_beside_what_the_host_said(
+    marks: Mark, local: str | None, over_limit: bool
+) -> None:
+    of = event(Kind.ACCOUNT)
+    of.active, of.status = False, "takendown"
+    held = after(of, marks=int(marks))
+    assert held == STATE._replace(local=local, over_limit=over_limit)
+    # And whatever the host says then leaves it as it is.
+    of.active, of.status = False, "deactivated"
+    assert after(of, held) == held._replace(active=False, status="deactivated", host=5)
+    assert after(event(Kind.COMMIT, "3bbbbbbbbbbbb"), held).local == local
+    assert after(event(Kind.COMMIT, "3bbbbbbbbbbbb"), held).over_limit == over_limit
+    assert after(event(Kind.IDENTITY), held) == held
+
+
+def test_an_account_that_came_too_late_belongs_to_the_host_that_it_came_from() -> None:
+    of = event(Kind.ACCOUNT)
+    assert after(of, NEVER_SEEN, int(LOCAL | Mark.OVER_LIMIT)).host == 5
+    assert after(of, NEVER_SEEN, int(LOCAL | Mark.TAKEN_DOWN), host=0).host == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "host"),
+    [
+        (STATE, 4),
+        (NEVER_SEEN, 0),
+        (STATE._replace(active=False, status="deactivated"), 4),
+        (STATE._replace(active=False, status="deleted"), 0),
+        # S-ACC-03: `active` decides.
+        (STATE._replace(active=True, status="deleted"), 4),
+        (STATE._replace(local="takendown"), 4),
+    ],
+)
+def test_an_account_counts_with_its_host_unless_it_is_deleted(
+    state: AccountState, host: int
+) -> None:
+    assert counts(state) == host

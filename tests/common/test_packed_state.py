@@ -14,6 +14,10 @@ REV = "3l2gkqkqxcc2a"
 USUAL = AccountState(REV, CID, CID[:4] + CID[:3:-1], True, None, 17)
 
 cids = st.none() | st.just(CID) | st.binary(min_size=32, max_size=32).map(lambda b: CID[:4] + b)
+held = st.sampled_from(
+    [(None, False), ("takendown", False), ("throttled", True), ("takendown", True)]
+)
+"""How this relay can hold an account: (local, over_limit)."""
 states = st.builds(
     AccountState,
     rev=st.none() | st.just(REV) | st.text(max_size=14),
@@ -26,11 +30,16 @@ states = st.builds(
     host=st.integers(0, 2**40),
     desynchronized=st.booleans(),
     discontinuities=st.integers(0, 2**40),
+    local=st.none(),
+    over_limit=st.just(value=False),
 )
 
 
-@given(states)
-def test_every_state_comes_back_as_it_was(state: AccountState) -> None:
+@given(states, held)
+def test_every_state_comes_back_as_it_was(
+    state: AccountState, held: tuple[str | None, bool]
+) -> None:
+    state = state._replace(local=held[0], over_limit=held[1])
     assert unpack_state(pack_state(state)) == state
 
 
@@ -40,6 +49,9 @@ def test_every_state_comes_back_as_it_was(state: AccountState) -> None:
         USUAL,
         NEVER_SEEN,
         USUAL._replace(active=False, status="takendown"),
+        USUAL._replace(local="takendown"),
+        USUAL._replace(local="takendown", over_limit=True),
+        NEVER_SEEN._replace(local="throttled", over_limit=True),
         USUAL._replace(desynchronized=True, discontinuities=2**32 - 1, host=2**31 - 1),
     ],
 )

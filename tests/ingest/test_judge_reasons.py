@@ -31,6 +31,7 @@ from ingest.steps import (
     check_commit,
     check_identity,
     check_inversion,
+    check_not_held_here,
     check_prev_data_is_there,
     check_records,
     check_rev_is_newer,
@@ -164,6 +165,14 @@ FAULTS: Final[dict[str, Fault]] = {
         DropReason.ACCOUNT_INACTIVE, commit(), check_account_is_active,
         {"state": STATE._replace(active=False, status="takendown")},
     ),
+    "an account that is taken down here": Fault(
+        DropReason.ACCOUNT_TAKEN_DOWN, commit(), check_not_held_here,
+        {"state": STATE._replace(local="takendown")},
+    ),
+    "one account more than its host may have": Fault(
+        DropReason.ACCOUNT_THROTTLED, commit(), check_not_held_here,
+        {"state": STATE._replace(local="throttled", over_limit=True)},
+    ),
     "no CAR": Fault(
         DropReason.CAR_MALFORMED, commit(blocks=b"x"), check_car, as_if=well_read
     ),
@@ -294,6 +303,14 @@ FAULTS: Final[dict[str, Fault]] = {
         DropReason.ACCOUNT_INACTIVE, sync(), check_account_is_active,
         {"state": STATE._replace(active=False)},
     ),
+    "sync: an account that is taken down here": Fault(
+        DropReason.ACCOUNT_TAKEN_DOWN, sync(), check_not_held_here,
+        {"state": STATE._replace(local="takendown", over_limit=True)},
+    ),
+    "sync: one account more than its host may have": Fault(
+        DropReason.ACCOUNT_THROTTLED, sync(), check_not_held_here,
+        {"state": STATE._replace(local="throttled", over_limit=True)},
+    ),
     "sync: no CAR": Fault(
         DropReason.CAR_MALFORMED, sync(blocks=b"x"), check_car, as_if=well_read
     ),
@@ -331,7 +348,7 @@ NOT_THE_JUDGES: Final = {
     DropReason.TOO_MANY_OPS, DropReason.OP_INVALID,
     # What belongs to a connection, or to the order and number of events.
     DropReason.TEXT_FRAME, DropReason.SEQ_NOT_RISING, DropReason.DUPLICATE,
-    DropReason.RATE_LIMITED, DropReason.IDENTITY_UNRESOLVED,
+    DropReason.RATE_LIMITED, DropReason.IDENTITY_UNRESOLVED, DropReason.HOST_BANNED,
 }  # fmt: skip
 
 each_fault: Final = pytest.mark.parametrize("fault", FAULTS.values(), ids=list(FAULTS))
