@@ -37,8 +37,9 @@ FILE_CALLS: Final = {
 
 EDGES: Final = {
     "common": {
-        "command/control.py", "command/embedded.py", "command/log.py", "command/preflight.py",
-        "command/rejects.py", "command/run.py", "command/status.py", "command/stop.py",
+        "command/embedded.py", "command/host_changes.py", "command/hosts.py", "command/log.py",
+        "command/log_look.py", "command/log_print.py", "command/preflight.py",
+        "command/rejects.py", "command/run.py", "command/session.py", "command/status.py", "command/stop.py",
         "database.py", "fetch.py", "locks.py", "log_walk.py", "names.py", "owner.py", "password.py", "paths.py", "place.py",
         "postgres.py", "process.py", "segment_files.py", "segments.py", "selftest.py", "steady.py",
         "telemetry.py", "transport.py",
@@ -52,7 +53,7 @@ EDGES: Final = {
         "segment_log.py", "store_thread.py", "upkeep.py", "verify.py", "worker.py",
     },
     "broadcast": {
-        "fanout.py", "inlet.py", "playback.py", "server.py", "store.py", "subscriber.py",
+        "fanout.py", "inlet.py", "playback.py", "recent.py", "server.py", "store.py", "subscriber.py",
         "version.py", "views.py", "worker.py",
     },
 }  # fmt: skip

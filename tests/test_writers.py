@@ -13,16 +13,20 @@ from typing import Final
 from tests.relay import ROOT
 
 WRITERS: Final = {
-    "relay": {"persist/store.py", "common/database.py"},
+    "relay": {"persist/store.py", "common/database.py", "common/control.py"},
     "account": {"persist/store.py"},
-    "host": {"persist/store.py", "ingest/hosts.py", "common/command/control.py"},
+    "host": {"persist/store.py", "ingest/hosts.py", "common/control.py"},
     "shard": {"ingest/lease_table.py", "persist/store.py"},
     "member": {"ingest/lease_table.py"},
     "reject": {"ingest/reject_table.py"},
     "identity": {"ingest/store.py", "persist/store.py"},
+    "takedown": {"common/control.py"},
+    "domain_ban": {"common/control.py"},
+    "control": {"common/control.py"},
+    "audit": {"common/control.py"},
 }
 """Table → modules with statements that write into it. `host`: what is observed is persist's, new rows and
-levels are the host manager's, the will is the operator's command's. `shard`: persist writes at its start
+levels are the host manager's, the will is the operator's (common.control). `shard`: persist writes at its start
 which epochs the log has, see persist/store.py. `identity`: persist empties it over an old backup."""
 
 WRITING: Final = re.compile(

@@ -1,12 +1,14 @@
 """The operator's command, `standpipe`.
 
-    standpipe run       table.py ─▶ preflight.py ~ ─▶ run.py ~ ─▶ supervisord
-    standpipe stop      stop.py ~ (supervisord)
-    standpipe status    status.py ~ (supervisord, run files, Prometheus ports) ─▶ balance.py ─▶ report.py
-    standpipe hosts, level      hosts.py ──────┐
-    standpipe rejects           rejects.py ~ ──┴─▶ control.py ~ (PostgreSQL) ─▶ words.py
-    standpipe log                log.py ~ (segment files) ─▶ log_words.py; verify: persist/verify.py
-    standpipe pg                 embedded.py ~ (PostgreSQL, started where it is not running)
+    typed words    __main__.py, with one module for each command; parsers.py makes their parsers
+    the relay      run.py ~ (table.py ─▶ preflight.py ~ ─▶ supervisord) · stop.py ~
+                   status.py ~ ─▶ balance.py ─▶ report.py
+    the tables     session.py ~ ─┬▶ tables.py          what is asked: hosts.py ~ · accounts.py · rejects.py ~ · audit.py
+                                 └▶ common/control.py  what is changed: host_changes.py ~ · takedown.py · domains.py · crawling.py
+    the log        log.py ~ ─▶ log_look.py ~ · log_print.py ~ ─▶ log_words.py
+    the database   embedded.py ~: `standpipe pg`, and a database for as long as a command needs it
+    in words       words.py · host_words.py · changes.py (what an action has done)
 
-`__main__.py` is the door: words in, exit code out.
+Every command prints for people, or with --json for programs, and ends with 0 (done, or nothing to do),
+1 (it cannot) or 2 (wrong settings or words). docs/command.md has all of them.
 """

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
@@ -24,8 +25,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from common import locks
-from common.command.control import read_settings, say
+from common.command.parsers import Commands, command
 from common.command.run import PROJECT
+from common.command.session import read_settings, say
 from common.database import connect, database_url
 from common.paths import Paths
 from common.postgres import programs
@@ -40,6 +42,28 @@ _VARIABLES: Final = {
     "password": "PGPASSWORD", "dbname": "PGDATABASE", "sslmode": "PGSSLMODE",
     "sslrootcert": "PGSSLROOTCERT", "options": "PGOPTIONS", "passfile": "PGPASSFILE",
 }  # fmt: skip
+
+
+_TEXT: Final = """\
+Runs one of PostgreSQL's own programs (psql, pg_dump, pg_restore, ...) on the relay's database, be it
+the embedded one or that of DATABASE_URL. When the relay is stopped, the embedded database is started for
+as long as the program runs, and made when there is none.
+
+exit code: the program's · 1 the database cannot be reached · 2 wrong settings, or no such program
+"""
+
+
+def register(commands: Commands) -> None:
+    """Add `standpipe pg`."""
+    parser = command(commands, "pg", "run a program of PostgreSQL on the database", _TEXT, _pg)
+    parser.usage = "standpipe pg PROGRAM ..."
+    parser.add_argument("words", metavar="PROGRAM ...", nargs=argparse.REMAINDER)
+
+
+def _pg(chosen: argparse.Namespace) -> int:
+    if not chosen.words:
+        chosen.parser.error("name a PROGRAM, such as psql")
+    return run_program(chosen.words)
 
 
 class NoDatabase(Exception):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from common.command.balance import CAME, ENDED, NOW, Numbers, Sums, sums, total, unaccounted
+from common.command.words import age_text
 from common.conservation import NAMES
 
 WANTED: Final = (
@@ -125,7 +126,7 @@ def as_text(relay: Relay) -> str:
             process.name,
             process.state,
             str(process.pid or "-"),
-            _age(process.up_s) if process.pid else "-",
+            age_text(process.up_s) if process.pid else "-",
             _memory(process.numbers),
             process.problem or _told(process.numbers),
         )
@@ -196,14 +197,3 @@ def _memory(numbers: Numbers | None) -> str:
 
 def _short(number: float) -> str:
     return f"{number:,.0f}"
-
-
-def _age(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d{hours:02}h"
-    if hours:
-        return f"{hours}h{minutes:02}m"
-    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

@@ -7,6 +7,7 @@ supervisord takes this process's place, so signals, exit code and parenthood nee
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import stat
@@ -17,7 +18,8 @@ from typing import Final, NoReturn
 
 from common import locks
 from common.command import preflight, table
-from common.command.control import read_settings, say
+from common.command.parsers import Commands, command
+from common.command.session import read_settings, say
 from common.paths import Paths
 from common.process import EXIT_FAULT, EXIT_SETTINGS
 from common.settings import effective_environment, unknown_names
@@ -25,6 +27,22 @@ from common.telemetry import setup_logging
 
 PROJECT: Final = Path(__file__).resolve().parent.parent.parent
 """The folder with the stages and supervisord.conf."""
+_TEXT: Final = """\
+Starts the relay in the foreground: checks what it needs and refuses by name, then hands over to
+supervisord, which runs the process table of supervisord.conf. JSON log lines go to standard
+output, supervisord's own to run/supervisord.log in the data folder. Ctrl-C or SIGTERM drains.
+
+exit code: 0 drained and stopped · 1 refused, the reason is on standard error · 2 wrong settings
+"""
+
+
+def register(commands: Commands) -> None:
+    """Add `standpipe run`."""
+    command(commands, "run", "start the relay in the foreground", _TEXT, _run)
+
+
+def _run(_chosen: argparse.Namespace) -> int:
+    return run()
 
 
 def run() -> int:

@@ -6,6 +6,7 @@ is typed next finds nothing running.
 
 from __future__ import annotations
 
+import argparse
 import os
 import select
 import signal
@@ -13,7 +14,8 @@ import xmlrpc.client
 from typing import Final
 
 from common import locks
-from common.command.control import read_settings, say
+from common.command.parsers import Commands, command
+from common.command.session import read_settings, say
 from common.command.status import ask_supervisor
 from common.paths import Paths
 from common.process import EXIT_FAULT, EXIT_SETTINGS
@@ -22,8 +24,19 @@ STOP_S: Final = 180.0
 """How long the drain of all processes may take, in seconds; supervisord kills what takes longer."""
 
 
-def stop() -> int:
-    """Stop the relay in the data folder, and wait for its end; returns the exit code."""
+_TEXT: Final = """\
+Stops the relay in STANDPIPE_DATA_DIR: it drains, and this command waits until nothing of it runs.
+
+exit code: 0 it has ended · 1 none runs there, or it does not end · 2 wrong settings
+"""
+
+
+def register(commands: Commands) -> None:
+    """Add `standpipe stop`."""
+    command(commands, "stop", "drain it, and wait for its end", _TEXT, _stop)
+
+
+def _stop(_chosen: argparse.Namespace) -> int:
     settings = read_settings()
     if settings is None:
         return EXIT_SETTINGS

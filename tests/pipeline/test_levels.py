@@ -50,8 +50,8 @@ def say_as_before(at: House, account: Account, drop: DropReason | None = None) -
 
 
 def shown(at: House, host: int) -> dict[str, Any]:
-    """What `standpipe hosts --json` says of a host. Blocks."""
-    rows: list[dict[str, Any]] = json.loads(typed(at, "hosts", "--json"))
+    """What `standpipe hosts list --json` says of a host. Blocks."""
+    rows: list[dict[str, Any]] = json.loads(typed(at, "hosts", "list", "--json"))
     return next(row for row in rows if row["host"] == at.network.hosts[host].name)
 
 
@@ -91,15 +91,15 @@ async def refused(at: House, account: Account) -> None:
     say_as_before(at, account, MISSING)
     say_as_before(at, account, MISSING)
     await at.until("both are dropped", lambda: at.drops() == {MISSING: 2})
-    text = await asyncio.to_thread(typed, at, "level", at.network.hosts[OLD].name)
+    text = await asyncio.to_thread(typed, at, "hosts", "level", at.network.hosts[OLD].name)
     assert "is judged at enforce" in text
 
 
 async def let_through(at: House, accounts: list[Account]) -> None:
     """At `observe` its commits pass, are marked and counted, and its operator sees how many."""
     name = at.network.hosts[OLD].name
-    text = await asyncio.to_thread(typed, at, "level", name, "observe")
-    assert "was at enforce" in text
+    text = await asyncio.to_thread(typed, at, "hosts", "level", name, "observe")
+    assert "is judged at observe" in text
     await at.until("ingest follows", lambda: levels(at) == ["observe"])
     for account in accounts:
         for _ in range(3):

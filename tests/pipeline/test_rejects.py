@@ -131,7 +131,7 @@ def type_what_the_pages_say(at: House, did: str, folder: Path) -> None:
     """Each `standpipe` line of the two pages works as it is written there, but for the names."""
     pages = [(ROOT / "docs" / name).read_text() for name in ("runbook.md", "rejects.md")]
     lines = re.findall(
-        r"^    \.venv/bin/standpipe (rejects|hosts|level)(.*)$", "\n".join(pages), re.MULTILINE
+        r"^    \.venv/bin/standpipe (rejects|hosts)(.*)$", "\n".join(pages), re.MULTILINE
     )
     assert len(lines) >= 8
     for command, rest in lines:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -23,9 +22,8 @@ from tests.fix_net import eventually
 from tests.fix_postgres import Postgres
 from tests.persist.written import HOST, Written
 from tests.relay import ROOT
+from tests.running.typed import Typed
 from tests.simnet.truth import open_frame
-
-Typed = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -35,21 +33,6 @@ def written(tmp_path: Path) -> Written:
     written.lives("alice", "bob", commits=4)
     written.lives("carol", commits=2, floor_seq=5000)
     return written
-
-
-@pytest.fixture
-def typed(capfd: pytest.CaptureFixture[str]) -> Typed:
-    """Run a command → exit code, what it printed, what it complained of."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        try:
-            code = main(words)
-        except SystemExit as ended:
-            code = int(str(ended.code))
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
 
 
 def files_of(folder: Path) -> dict[str, tuple[bytes, int]]:
