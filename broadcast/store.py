@@ -7,6 +7,7 @@ nothing else of this process notices.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, LiteralString
 
@@ -14,36 +15,75 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from broadcast.config import DATABASE_CONNECTIONS, DATABASE_WAIT_S, STATEMENT_TIMEOUT_MS
+from broadcast.host_data import (
+    THROTTLED_COUNTED,
+    THROTTLED_SHOWN,
+    Dropped,
+    HostFacts,
+    Throttled,
+    host_data,
+    status_of,
+)
 from broadcast.rejects import Asked
 from broadcast.xrpc import AccountRow, HostRow
+from common.control import parents
 from common.owner import Owner
 from common.reject import COLUMNS, RejectRow
 
+# A host that was deleted is shown to nobody, here and below.
 _HOST: Final[LiteralString] = """
-    SELECT h.id, h.hostname, h.cursor,
-           CASE WHEN h.wanted = 'banned' THEN 'banned' ELSE h.observed END,
-           (SELECT count(*) FROM account a WHERE a.host_id = h.id)
-    FROM host h
+    SELECT h.id, h.hostname, h.cursor, h.wanted, h.observed, h.limited_by,
+           extract(epoch FROM h.limited_until)::float8, h.accounts, h.alias_of
+    FROM host h WHERE h.wanted <> 'deleted'
 """
 # Hosts that never sent an event are left out; a cursor of 0 only says where reading will begin.
 _LIST_HOSTS: Final[LiteralString] = (
-    _HOST + "WHERE h.id > %(after)s AND h.cursor > 0 ORDER BY h.id LIMIT %(limit)s"
+    _HOST + "AND h.id > %(after)s AND h.cursor > 0 ORDER BY h.id LIMIT %(limit)s"
 )
-_ONE_HOST: Final[LiteralString] = _HOST + "WHERE h.hostname = %(hostname)s"
-_ACCOUNT: Final[LiteralString] = """
-    SELECT a.id, a.did, a.active, a.status, a.rev, a.commit_cid, h.hostname, coalesce(h.tls, true),
-           a.desynchronized
-    FROM account a LEFT JOIN host h ON h.id = a.host_id
+_ONE_HOST: Final[LiteralString] = _HOST + "AND h.hostname = %(hostname)s"
+_HOST_FACTS: Final[LiteralString] = """
+    SELECT id, hostname, wanted, observed, last_error, generation, cursor, accounts, account_limit,
+           trusted, per_second, per_hour, per_day, connected, extract(epoch FROM changed_at)::float8,
+           failures, extract(epoch FROM next_dial_at)::float8,
+           extract(epoch FROM last_event_at)::float8, last_seq, events, limited_by,
+           extract(epoch FROM limited_until)::float8, restarts, level,
+           extract(epoch FROM level_since)::float8, discontinuous, waived,
+           extract(epoch FROM waived_at)::float8, checked, alias_of, added_by,
+           extract(epoch FROM created_at)::float8
+    FROM host WHERE hostname = %(hostname)s AND wanted <> 'deleted'
 """
-_LIST_REPOS: Final[LiteralString] = (
-    _ACCOUNT
-    + "WHERE a.id > %(after)s AND a.rev IS NOT NULL AND a.commit_cid IS NOT NULL "
-    + "ORDER BY a.id LIMIT %(limit)s"
+_DROPS: Final[LiteralString] = """
+    SELECT reason, count, extract(epoch FROM last_at)::float8 FROM host_drop
+    WHERE host_id = %(host)s ORDER BY count DESC, reason
+"""
+_THROTTLED: Final[LiteralString] = """
+    SELECT did FROM account WHERE local = 'throttled' AND host_id = %(host)s ORDER BY id LIMIT %(shown)s
+"""
+_COUNT_THROTTLED: Final[LiteralString] = """
+    SELECT count(*) FROM (
+        SELECT FROM account WHERE local = 'throttled' AND host_id = %(host)s LIMIT %(most)s
+    ) AS found
+"""
+_BANNED_DOMAINS: Final[LiteralString] = (
+    "SELECT domain FROM domain_ban WHERE domain = ANY(%(domains)s) ORDER BY length(domain) LIMIT 1"
 )
-_ONE_ACCOUNT: Final[LiteralString] = _ACCOUNT + "WHERE a.did = %(did)s"
-_HOST_NUMBER: Final[LiteralString] = "SELECT id FROM host WHERE hostname = %(hostname)s"
+_ALL_BANNED_DOMAINS: Final[LiteralString] = "SELECT domain FROM domain_ban"
+# Without the host, whose table would be read whole for a page of accounts; `listed` has an index.
+_LIST_REPOS: Final[LiteralString] = """
+    SELECT a.id, a.did, a.active, a.status, a.rev, a.commit_cid, NULL, true, a.desynchronized, a.local
+    FROM account a WHERE a.id > %(after)s AND a.listed ORDER BY a.id LIMIT %(limit)s
+"""
+_ONE_ACCOUNT: Final[LiteralString] = """
+    SELECT a.id, a.did, a.active, a.status, a.rev, a.commit_cid, h.hostname, coalesce(h.tls, true),
+           a.desynchronized, a.local
+    FROM account a LEFT JOIN host h ON h.id = a.host_id WHERE a.did = %(did)s
+"""
+_HOST_NUMBER: Final[LiteralString] = (
+    "SELECT id FROM host WHERE hostname = %(hostname)s AND wanted <> 'deleted'"
+)
 _FROM_REJECT: Final[LiteralString] = (
-    " FROM reject r LEFT JOIN host h ON h.id = r.host_id WHERE r.id < %(before)s"
+    " FROM reject r LEFT JOIN host h ON h.id = r.host_id AND h.wanted <> 'deleted'"
+    " WHERE r.id < %(before)s"
 )
 _NEWEST_FIRST: Final[LiteralString] = " ORDER BY r.id DESC LIMIT %(limit)s"
 
@@ -99,12 +139,48 @@ class Store:
         Raises:
             Away: see there; of every method.
         """
-        return [HostRow(*row) for row in await self._rows(_LIST_HOSTS, after=after, limit=limit)]
+        banned = {row[0] for row in await self._rows(_ALL_BANNED_DOMAINS)}
+        rows = await self._rows(_LIST_HOSTS, after=after, limit=limit)
+        now_s = time.time()
+        return [
+            _host_row(row, bool(banned) and not banned.isdisjoint(parents(row[1])), now_s)
+            for row in rows
+        ]
 
     async def host(self, hostname: str) -> HostRow | None:
         """One host, whether it has sent events or not."""
         rows = await self._rows(_ONE_HOST, hostname=hostname)
-        return HostRow(*rows[0]) if rows else None
+        if not rows:
+            return None
+        return _host_row(rows[0], await self._banned_domain(hostname) is not None, time.time())
+
+    async def host_data(self, hostname: str) -> dict[str, Any] | None:
+        """All that its operator may know of one host, as broadcast.host_data says it."""
+        rows = await self._rows(_HOST_FACTS, hostname=hostname)
+        if not rows:
+            return None
+        facts = HostFacts(*rows[0])
+        drops = [Dropped(*row) for row in await self._rows(_DROPS, host=facts.number)]
+        return host_data(
+            facts,
+            drops,
+            await self._throttled(facts.number),
+            domain=await self._banned_domain(hostname),
+            now_s=time.time(),
+        )
+
+    async def _throttled(self, host: int) -> Throttled:
+        """The accounts of a host that are over its limit."""
+        shown = await self._rows(_THROTTLED, host=host, shown=THROTTLED_SHOWN)
+        if len(shown) < THROTTLED_SHOWN:
+            return Throttled(len(shown), [row[0] for row in shown])
+        count = (await self._rows(_COUNT_THROTTLED, host=host, most=THROTTLED_COUNTED))[0][0]
+        return Throttled(count, [row[0] for row in shown])
+
+    async def _banned_domain(self, hostname: str) -> str | None:
+        """The domain whose ban concerns a host."""
+        rows = await self._rows(_BANNED_DOMAINS, domains=parents(hostname))
+        return rows[0][0] if rows else None
 
     async def accounts(self, after: int, limit: int) -> list[AccountRow]:
         """Accounts with a known commit, behind a row number, oldest first."""
@@ -145,6 +221,14 @@ class Store:
                 return await (await connection.execute(query, bound)).fetchall()
         except (psycopg.Error, OSError) as error:
             raise Away(str(error)) from error
+
+
+def _host_row(row: Sequence[Any], domain_banned: bool, now_s: float) -> HostRow:  # noqa: FBT001
+    number, hostname, cursor, wanted, observed, limited_by, limited_until_s, accounts, alias = row
+    status = status_of(
+        wanted, observed, limited_by, limited_until_s, domain_banned=domain_banned, now_s=now_s
+    )
+    return HostRow(number, hostname, cursor, status, accounts, alias)
 
 
 def rejects_query(*, by_host: bool, by_did: bool, frames: bool) -> LiteralString:

@@ -6,6 +6,7 @@ Every answer carries CORS headers, every failure under /xrpc/ is JSON with `erro
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -20,20 +21,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcast import metrics
 from broadcast.admin import CHALLENGE, may_enter
+from broadcast.client import Clients
 from broadcast.config import STREAM_PATH, HttpLimits
+from broadcast.crawl_desk import CrawlDesk
 from broadcast.health import Pulse, why_degraded, why_unhealthy
+from broadcast.recent import Recent
 from broadcast.rejects import Asked, parse_admin, parse_public, rejects_answer
 from broadcast.store import Away, Store
 from broadcast.version import VERSION, versions
 from broadcast.xrpc import (
     HOSTS_LIMIT,
     REPOS_LIMIT,
+    HostRow,
     Query,
     XrpcError,
     host_answer,
     hosts_answer,
     latest_commit_answer,
-    parse_crawl_request,
+    parse_hostname,
     repo_location,
     repo_status_answer,
     repos_answer,
@@ -48,9 +53,12 @@ This is an AT Protocol relay: Standpipe {VERSION}.
 
 The stream of all repositories:  {STREAM_PATH}
 Health:                          /_health
+What is known of a host:         /hosts/NAME
 Why a message was dropped:       /rejects?host=… or ?did=…
 Release and its libraries:       /version
 """
+HOST_PAGES: Final = 50
+"""Pages of hosts that are kept for a moment, of up to a thousand rows each."""
 _CORS: Final = [(b"access-control-allow-origin", b"*")]
 _PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
@@ -65,13 +73,24 @@ class Views:
     """The HTTP answers of one broadcast process."""
 
     def __init__(
-        self, store: Store, pulse: Pulse, limits: HttpLimits, admin_passwords: tuple[str, ...]
+        self,
+        store: Store,
+        pulse: Pulse,
+        limits: HttpLimits,
+        admin_passwords: tuple[str, ...],
+        crawl: CrawlDesk,
+        clients: Clients,
     ) -> None:
         """Args: admin_passwords: of the user `admin`, each good; none lets nobody in."""
+        self._crawl = crawl
+        self._clients = clients
         self._admin_passwords = admin_passwords
         self._store = store
         self._pulse = pulse
         self._limits = limits
+        self._pages: Recent[list[HostRow]] = Recent(most=HOST_PAGES)
+        self._rows: Recent[HostRow | None] = Recent()
+        self._data: Recent[dict[str, Any] | None] = Recent()
 
     def app(self) -> ASGIApp:
         """The ASGI application."""
@@ -90,6 +109,7 @@ class Views:
             Route("/_live", _live),
             Route("/version", _version),
             Route("/rejects", _query(self._rejects)),
+            Route("/hosts/{hostname}", _query(self._host_data)),
             Route("/admin/rejects", self._admin(self._rejects_with_frames)),
             # Every method comes here; what asks for the upgrade with GET never does.
             Route(STREAM_PATH, _Stream()),
@@ -125,14 +145,23 @@ class Views:
 
     async def _list_hosts(self, query: Query, _request: Request) -> Response:
         limit = query.limit(HOSTS_LIMIT)
-        return _json(hosts_answer(await self._store.hosts(query.cursor(), limit + 1), limit))
+        after = query.cursor()
+        rows = await self._pages.ask((after, limit), lambda: self._store.hosts(after, limit + 1))
+        return _json(hosts_answer(rows, limit))
 
     async def _host_status(self, query: Query, _request: Request) -> Response:
         hostname = query.hostname()
-        row = await self._store.host(hostname)
+        row = await self._rows.ask(hostname, lambda: self._store.host(hostname))
         if row is None:
             raise XrpcError(404, "HostNotFound", f"{hostname} is not known here")
         return _json(host_answer(row))
+
+    async def _host_data(self, _query: Query, request: Request) -> Response:
+        hostname = parse_hostname(request.path_params["hostname"])
+        data = await self._data.ask(hostname, lambda: self._store.host_data(hostname))
+        if data is None:
+            raise XrpcError(404, "HostNotFound", f"{hostname} is not known here")
+        return _json(data)
 
     async def _list_repos(self, query: Query, _request: Request) -> Response:
         limit = query.limit(REPOS_LIMIT)
@@ -184,14 +213,14 @@ class Views:
         return guarded
 
     async def _request_crawl(self, request: Request) -> Response:
-        hostname = parse_crawl_request(await self._body(request))
-        row = await self._store.host(hostname)
-        if row is None:
-            # Its operator adds hosts; the reference relay answers so when crawling is closed.
-            raise XrpcError(403, "Forbidden", "this relay takes no new hosts by request")
-        if row.status == "banned":
-            raise XrpcError(403, "HostBanned", f"{hostname} is banned here")
-        return _json({})
+        client = self._clients.address(
+            request.client.host if request.client else None,
+            request.headers.getlist("x-forwarded-for"),
+        )
+        body = await self._body(request)
+        answer = await self._crawl.request(body, client, request.headers.get("host"))
+        again = {} if answer.after_s is None else {"Retry-After": str(math.ceil(answer.after_s))}
+        return _json(answer.body, answer.status, again)
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()

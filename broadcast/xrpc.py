@@ -62,20 +62,24 @@ class XrpcError(Exception):
 
 
 class HostRow(NamedTuple):
-    """One host. number: its place in the listing. seq: up to which it was processed, or None."""
+    """One host. number: its place in the listing. seq: up to which it was processed, or None.
+
+    alias_of: the host that it is another name of.
+    """
 
     number: int
     hostname: str
     seq: int | None
     status: str
     accounts: int
+    alias_of: str | None = None
 
 
 @dataclass(slots=True)
 class AccountRow:
     """One account. number: its place in the listing. host: None when no host has claimed it.
 
-    desynchronized: see common.envelope.AccountState.
+    desynchronized, local: see common.envelope.AccountState.
     """
 
     number: int
@@ -87,6 +91,14 @@ class AccountRow:
     host: str | None = None
     tls: bool = True
     desynchronized: bool = False
+    local: str | None = None
+
+    def __post_init__(self) -> None:
+        """What this relay says goes before what the host says (S-ACC-06): a takedown always, and that
+        it holds the account back wherever the host has nothing against it.
+        """
+        if self.local == "takendown" or (self.local is not None and self.active):
+            self.active, self.status = False, self.local
 
 
 # --- parameters ---
@@ -196,12 +208,14 @@ def hosts_answer(rows: Sequence[HostRow], limit: int) -> dict[str, Any]:
 
 
 def host_answer(row: HostRow) -> dict[str, Any]:
-    """One host, as listHosts and getHostStatus show it."""
+    """One host, as listHosts and getHostStatus show it; `aliasOf` is ours."""
     answer: dict[str, Any] = {"hostname": row.hostname}
     if row.seq is not None:
         answer["seq"] = row.seq
     answer["accountCount"] = row.accounts
     answer["status"] = row.status
+    if row.alias_of is not None:
+        answer["aliasOf"] = row.alias_of
     return answer
 
 

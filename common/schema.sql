@@ -146,6 +146,12 @@ ALTER TABLE host
 -- What this relay says of an account, whatever its host does: 'takendown', 'throttled', or NULL.
 ALTER TABLE account ADD COLUMN IF NOT EXISTS local text;
 
+-- Whether listRepos has it. A column, since an index on `rev IS NOT NULL` would be touched by each commit.
+ALTER TABLE account ADD COLUMN IF NOT EXISTS
+    listed boolean GENERATED ALWAYS AS (rev IS NOT NULL AND commit_cid IS NOT NULL) STORED;
+
+CREATE INDEX IF NOT EXISTS account_listed ON account (id) WHERE listed;
+
 CREATE INDEX IF NOT EXISTS account_local ON account (local, host_id, id) WHERE local IS NOT NULL;
 
 -- Accounts that the operator wants taken down, known or not. Persist follows this table.

@@ -53,6 +53,9 @@ def filled_url(postgres_url: str) -> str:
                 (did, host, active, status, rev, COMMIT if rev else None, COMMIT if rev else None),
             )
         database.execute("UPDATE account SET desynchronized = true WHERE did = %s", (DIDS[1],))
+        database.execute(
+            "UPDATE host SET accounts = (SELECT count(*) FROM account WHERE host_id = host.id)"
+        )
     return postgres_url
 
 
