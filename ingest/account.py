@@ -42,12 +42,13 @@ class Feed:
 
     shard: of the host. epoch: of the lease under which it is read. unfinished_bytes: taken from it
     and not finished. held: its events that wait, oldest first. backoff: told of progress.
-    released: it is read no longer, and nothing of it is under way.
+    released: it is read no longer, and nothing of it is under way. work: what was read of it since that
+    was asked last, see ingest.load.
     """
 
     __slots__ = (
         "backoff", "epoch", "generation", "held", "held_bytes", "released", "resumed_at",
-        "saved_seq", "shard", "source", "unfinished_bytes", "upstream",
+        "saved_seq", "shard", "source", "unfinished_bytes", "upstream", "work",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Feed:
         self.upstream = Upstream(cursor)
         self.backoff = backoff
         self.unfinished_bytes = 0
+        self.work = 0
         self.held: OrderedDict[Pending, None] = OrderedDict()
         self.held_bytes = 0
         self.saved_seq = cursor

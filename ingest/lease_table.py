@@ -1,10 +1,10 @@
 """What do the tables `shard` and `member` say, and how does a lease change hands there?
 
     choose  says which life of its number a process begins
-    look    says that we live, renews our leases, and tells all rows
+    look    says that we live and what our shards cost, renews our leases, and tells all rows
     take    owner and a higher epoch; only as they were seen, and only soon after
     give    owner NULL, for anybody at once
-    leave   the same for all of ours, kept for a lease time for who is at home there
+    leave   all of ours run out, unless our next life comes back for them
 
 Each is one transaction, and each statement has its condition in itself: of several that take one shard,
 one gets it. Nothing waits for a lock; what another has in hand is left for the next look. Every time
@@ -25,11 +25,13 @@ import psycopg
 from common.database import Connection, connect
 from common.owner import Owner
 from common.sharding import SHARD_COUNT
+from ingest.load import Said
 from ingest.share import LEASE_S, Me, Row
 
 FRESH_S: Final = 2.0
 """A look is good for so long, in seconds: a database that stood still in between may have
 everybody's leases expired, and nobody's fault is it."""
+_NOTHING: Final[Mapping[int, Said]] = {}
 STATEMENT_S: Final = 3
 """A statement that takes longer is given up by the database, in seconds."""
 
@@ -61,8 +63,8 @@ class Table(Protocol):
     def choose(self, member: int) -> int:
         """Which life of this number begins: `Me.instance`, higher than that of any before it."""
 
-    def look(self, me: Me) -> Look:
-        """Say that we live, renew our leases, and tell all rows."""
+    def look(self, me: Me, said: Mapping[int, Said] = _NOTHING) -> Look:
+        """Say that we live, renew our leases, and tell all rows. said: of our shards."""
 
     def take(self, me: Me, wanted: Sequence[Wanted], looked_s: float) -> dict[int, int]:
         """Take some → those that we got, with their new epochs. looked_s: `at_s` of the look."""
@@ -71,7 +73,7 @@ class Table(Protocol):
         """Give some up, by shard with their epochs, for anybody at once."""
 
     def leave(self, me: Me) -> None:
-        """Give all up; those who are at home there have a lease time to come back."""
+        """Let all run out from now on; our next life has a lease time to come back for them."""
 
     def close(self) -> None:
         """Let go of the database."""
@@ -97,13 +99,17 @@ class LeaseTable:
         assert row is not None
         return int(row[0])
 
-    def look(self, me: Me) -> Look:
-        """Say that we live, renew our leases, and tell all rows.
+    def look(self, me: Me, said: Mapping[int, Said] = _NOTHING) -> Look:
+        """Say that we live, renew our leases, and tell all rows. said: of our shards.
 
         Raises:
             psycopg.Error: the database is away, or not prepared; the next call tries again.
         """
-        given = self._given(me)
+        given = self._given(me) | {
+            "shards": list(said),
+            "loads": [each.load for each in said.values()],
+            "hosts": [each.hosts for each in said.values()],
+        }
         with self._transaction() as connection:
             connection.execute(_LIVE, given)
             connection.execute(_RENEW, given)
@@ -138,7 +144,7 @@ class LeaseTable:
             connection.execute(_GIVE, given)
 
     def leave(self, me: Me) -> None:
-        """Give all up, kept for who is at home there. Raises: psycopg.Error: see `look`."""
+        """Let all run out, but for our next life. Raises: psycopg.Error: see `look`."""
         given = self._given(me)
         with self._transaction() as connection:
             connection.execute(_LEAVE, given)
@@ -206,11 +212,14 @@ _LIVE: Final = """
 """
 # Also past its end: as long as nobody has taken a lease it is ours.
 _RENEW: Final = """
-    UPDATE shard SET expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+    UPDATE shard SET expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s),
+        load = coalesce(said.load, shard.load), hosts = coalesce(said.hosts, shard.hosts)
     FROM (
         SELECT number FROM shard WHERE owner = %(member)s AND instance = %(instance)s
         ORDER BY number FOR UPDATE SKIP LOCKED
     ) AS ours
+    LEFT JOIN unnest(%(shards)s::int[], %(loads)s::real[], %(hosts)s::int[])
+        AS said (number, load, hosts) ON said.number = ours.number
     WHERE shard.number = ours.number
 """
 _TIMES: Final = """
@@ -225,7 +234,8 @@ _ROWS: Final = """
            extract(epoch FROM greatest(
                clock_timestamp() - expires_at,
                expires_at - clock_timestamp() - make_interval(secs => 2 * %(lease_s)s)
-           ))::float8
+           ))::float8,
+           load::float8, hosts
     FROM shard WHERE number < %(count)s ORDER BY number
 """
 _BEGIN: Final = """
@@ -267,9 +277,9 @@ _GIVE: Final = """
     WHERE shard.number = given.number AND shard.epoch = given.epoch
         AND owner = %(member)s AND instance = %(instance)s
 """
+# The owner stays: a restart finds again what it had, whatever moved before.
 _LEAVE: Final = """
-    UPDATE shard SET owner = NULL, instance = NULL,
-        expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+    UPDATE shard SET expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
     WHERE owner = %(member)s AND instance = %(instance)s
 """
 # The row stays: our next life must be later than this one.

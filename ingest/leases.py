@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import psycopg
@@ -29,6 +29,7 @@ from common.steady import steady_s
 from ingest import metrics
 from ingest.asker import Asker
 from ingest.lease_table import Look, Table, Wanted
+from ingest.load import Averages, Work
 from ingest.share import LOOK_S, Contact, Me, Plan, plan
 
 LEAVE_S: Final = 2.0
@@ -38,7 +39,10 @@ _T = TypeVar("_T")
 
 
 class Leases:
-    """The leases of one process. held: shards that are ours by the table, with the leases' epochs."""
+    """The leases of one process.
+
+    held: shards that are ours by the table, with the leases' epochs. members: processes that live.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Leases:
         claimed: Callable[[], None],
         lost: Callable[[Collection[int]], None],
         retire: Callable[[Collection[int]], Awaitable[None]],
+        worked: Callable[[], Mapping[int, Work]] = dict,
         look_s: float = LOOK_S,
     ) -> None:
         """Nothing is asked until `run`.
@@ -59,6 +64,7 @@ class Leases:
             begun: told which instance this is, once. taken: told when shards were added to `held`.
             claimed: told when some of them may be read. lost: told of some that are ours no longer.
             retire: read these no longer and finish what is under way of them.
+            worked: what was done for each shard since this was asked last.
             look_s: how often the table is looked at, in seconds.
         """
         self._table = table
@@ -68,6 +74,8 @@ class Leases:
         self._on_claimed = claimed
         self._lost = lost
         self._retire = retire
+        self._worked = worked
+        self._averages = Averages()
         self._look_s = look_s
         self._contact = Contact()
         self._waiting = Waiting("the database, for the leases")
@@ -82,6 +90,7 @@ class Leases:
         self._settled = False
         self._leaving = False
         self.held: dict[int, int] = {}
+        self.members = 1
 
     @property
     def readable(self) -> dict[int, int]:
@@ -153,8 +162,10 @@ class Leases:
         me, table = self._me, self._table
         if self._retired:
             await self._give_back()
-        look = await self._ask(lambda: table.look(me))
+        said = self._averages.say(steady_s(), self._worked())
+        look = await self._ask(lambda: table.look(me, said))
         self._contact.heard(steady_s(), look.at_s, look.started_s)
+        self.members = max(1, len(look.members))
         self._compare(look)
         what = plan(
             me,
@@ -197,6 +208,8 @@ class Leases:
         if not taken:
             return
         self.held.update(taken)
+        for shard in taken:
+            self._averages.take_over(shard, rows[shard].load)
         others = [s for s in taken if rows[s].owner not in (None, self._me.member)]
         metrics.TAKEOVERS.inc(len(others))
         metrics.SHARDS.set(len(self.held))
@@ -228,6 +241,7 @@ class Leases:
     def _let_go(self, shards: Collection[int], why: str) -> None:
         for shard in shards:
             del self.held[shard]
+        self._averages.forget(shards)
         self._claimed.difference_update(shards)
         self._giving.difference_update(shards)
         self._retired.difference_update(shards)

@@ -1,13 +1,18 @@
 """Which shards does this process take now, and which does it give up?
 
     an earlier life's    at once: nobody else is meant to have them
-    at home, and free    at once: shard % processes is who takes it first
+    given up             at once, by who carries least
+    never owned          at once by who is at home there: shard % processes
     anybody's            past `expires_at`, and only by who has seen the database answer long enough
-    above the share      given up, few at a time, those first that are at home elsewhere
+    too much             given up, few at a time, by who carries most, to who carries least
 
-A share is a count: all shards through all live processes. Who has most of them keeps one more where that
-does not come out even, so that nothing moves which need not. All see the same table, so all come
-to the same shares; what they do about it the table decides, one at a time (ingest.lease_table).
+What a process carries is what its shards cost their owners, as those have measured it (ingest.load), and
+a little for each host and shard: while nothing is measured, the counts decide. All see the same table, so all
+come to the same moves and each does its own; what becomes of it the table decides, one at a time
+(ingest.lease_table).
+
+Nothing moves to and fro: a move begins only where two processes are further apart than a tolerance, and
+leaves them at half of that distance at the most.
 
 No I/O and no clock: what is past was told by the database.
 
@@ -16,11 +21,10 @@ Source: design section 3, "Which worker owns which host".
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from common.sharding import SHARD_COUNT, owner_of
+from common.sharding import owner_of
 
 LEASE_S: Final = 6.0
 """How long a lease lasts that is not renewed, in seconds: with LOOK_S, the hosts of a process that was
@@ -28,13 +32,21 @@ killed for good are read by the others within 10 s."""
 LOOK_S: Final = 1.0
 """How often the table is looked at, and each lease renewed, in seconds: five may fail in a row."""
 PATIENT_S: Final = LEASE_S + 2.0
-"""How long the database must have answered without a break before anything expired is taken: by then
-every owner that lives has renewed its leases."""
+"""How long the database must have answered without a break before anything expired is taken, or anything
+given up: by then every owner that lives has renewed its leases."""
+LATE_S: Final = 3.0 * LOOK_S
+"""What nobody has taken for so long, who was meant to, anybody takes; in seconds."""
 BREAK_S: Final = 3.0
 """A longer silence between two answers is a break, and so is a clock of the database that is further
 off than this from what ours says has passed; in seconds."""
 MOVES_AT_ONCE: Final = 8
 """Shards that are on their way from one process to another, at most: an eighth of all."""
+HOST_LOAD: Final = 0.02
+"""What each host counts for beside what is measured, for its connection: in the unit of ingest.load."""
+EMPTY_LOAD: Final = 0.001
+"""The same for a shard: where there is nothing else, the counts are even."""
+TOLERANCE: Final = 0.15
+"""Two processes whose loads are no further apart than this share of a fair load are even."""
 
 
 class Me(NamedTuple):
@@ -48,13 +60,29 @@ class Me(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the table `shard`. past_s: how long ago it has expired, by the database; below 0: not yet."""
+    """A row of the table `shard`.
+
+    past_s: how long ago it has expired, by the database; below 0: not yet. load, hosts: as its last
+    owner said, see ingest.load.Said.
+    """
 
     number: int
     owner: int | None
     instance: int | None
     epoch: int
     past_s: float
+    load: float = 0.0
+    hosts: int = 0
+
+    @property
+    def weight(self) -> float:
+        """What it adds to what its owner carries."""
+        return self.load + self.hosts * HOST_LOAD + EMPTY_LOAD
+
+    @property
+    def given(self) -> bool:
+        """Whether its owner has given it up for balance."""
+        return self.owner is None and self.epoch > 0
 
 
 class Plan(NamedTuple):
@@ -78,38 +106,31 @@ def plan(
         members: that are alive. held: our leases, by shard, with their epochs. giving: those of
             them that are being given up. unbroken_s: how long the database has answered.
     """
-    live = {*members, me.member}
-    owners = [row.owner for row in rows if row.owner is not None and not _is_left(row, me)]
-    counts = Counter(owner for owner in owners if owner in live)
-    shares = _shares(live, counts)
     patient = unbroken_s >= PATIENT_S
-    take = [row.number for row in rows if _is_earlier(row, me, held)]
-    room = shares[me.member] - counts[me.member]
-    first, then = [], []
+    owned: dict[int, list[Row]] = {member: [] for member in sorted({*members, me.member})}
+    take: list[int] = []
+    loose: list[Row] = []
     for row in rows:
-        if row.number in take:
-            continue
-        if row.owner is None and owner_of(row.number, me.processes) == me.member:
-            first.append(row.number)
-        elif row.past_s > 0 and _is_anybodys(row, me, live, counts, shares, patient=patient):
-            then.append(row.number)
-    if room > 0:
-        take += [*first, *then][:room]
-    surplus = -room - len(giving)
-    moving = sum(row.owner is None for row in rows) + len(giving)
-    few = min(surplus, MOVES_AT_ONCE - moving)
+        if _is_earlier(row, me, held):
+            take.append(row.number)
+            owned[me.member].append(row)
+        elif row.owner in owned and row.number not in giving and not _is_left(row, me, patient):
+            owned[row.owner].append(row)
+        else:
+            loose.append(row)
+    carried = {member: sum(row.weight for row in its) for member, its in owned.items()}
+    homes = _assign(loose, carried, me.processes)
+    for row in loose:
+        if row.number not in giving and _is_free(row, me, patient=patient):
+            late = patient and row.past_s > LATE_S
+            if late or homes[row.number] == me.member:
+                take.append(row.number)
+    room = MOVES_AT_ONCE - len(giving) - sum(row.given for row in rows)
     give: list[int] = []
-    if few > 0:
-        ours = [number for number in held if number not in giving]
-        give = sorted(ours, key=lambda number: _attachment(number, me, live, counts, shares))[:few]
+    if patient and room > 0:
+        ours = {row.number for row in owned[me.member]} & held.keys()
+        give = [number for number in _moves(carried, owned, me.processes, room) if number in ours]
     return Plan(sorted(take), sorted(give))
-
-
-def _shares(live: Collection[int], counts: Mapping[int, int]) -> dict[int, int]:
-    """How many shards each process is to have: who has most keeps what is left over."""
-    each, over = divmod(SHARD_COUNT, len(live))
-    ranked = sorted(live, key=lambda member: (-counts[member], member))
-    return {member: each + (rank < over) for rank, member in enumerate(ranked)}
 
 
 def _is_earlier(row: Row, me: Me, held: Mapping[int, int]) -> bool:
@@ -119,41 +140,82 @@ def _is_earlier(row: Row, me: Me, held: Mapping[int, int]) -> bool:
     return row.instance < me.instance or held.get(row.number) != row.epoch
 
 
-def _is_left(row: Row, me: Me) -> bool:
-    """Whether a later life of our number has left a lease behind: it is in the table, and not ours."""
-    later = row.owner == me.member and row.instance is not None and row.instance > me.instance
-    return later and row.past_s > 0
+def _is_left(row: Row, me: Me, patient: bool) -> bool:  # noqa: FBT001 - as told
+    """Whether a lease has run out and its owner does nothing about it.
+
+    Where the database was away, everybody's has, and they are their owners' still.
+    """
+    ours = row.owner == me.member
+    if row.past_s <= 0 or (ours and row.instance == me.instance):
+        return False
+    # A later life of our number, that was before the clock was set back, is nobody's.
+    return patient or ours
 
 
-def _is_anybodys(
-    row: Row,
-    me: Me,
-    live: Collection[int],
-    counts: Mapping[int, int],
-    shares: Mapping[int, int],
-    *,
-    patient: bool,
-) -> bool:
-    """Whether a shard that has expired may be taken by who is not at home there."""
-    if row.owner is not None:
-        return patient and (row.owner != me.member or row.instance != me.instance)
-    home = owner_of(row.number, me.processes)
-    # Who is at home there and has enough has given it up.
-    return patient or (home in live and counts[home] >= shares[home])
+def _is_free(row: Row, me: Me, *, patient: bool) -> bool:
+    """Whether a shard that nobody is known to read may be taken."""
+    if row.given:
+        return True
+    at_home = row.owner is None and owner_of(row.number, me.processes) == me.member
+    return at_home or (patient and row.past_s > 0)
 
 
-def _attachment(
-    number: int,
-    me: Me,
-    live: Collection[int],
-    counts: Mapping[int, int],
-    shares: Mapping[int, int],
-) -> tuple[int, int]:
-    """What is given up first: what is at home with one who lacks it, last what is at home here."""
-    home = owner_of(number, me.processes)
-    if home == me.member:
-        return 2, number
-    return int(home not in live or counts[home] >= shares[home]), number
+def _assign(loose: Sequence[Row], carried: dict[int, float], processes: int) -> dict[int, int]:
+    """Who shall have what nobody reads: by shard; `carried` has it then.
+
+    What was never owned goes where it is at home; else the heaviest first to who carries least.
+    """
+    found = {}
+    for row in sorted(loose, key=lambda row: (-row.weight, row.number)):
+        home = owner_of(row.number, processes)
+        if row.epoch or home not in carried:
+            home = min(carried, key=lambda member: (carried[member], member != home, member))
+        found[row.number] = home
+        carried[home] += row.weight
+    return found
+
+
+def _moves(
+    carried: Mapping[int, float],
+    owned: Mapping[int, Collection[Row]],
+    processes: int,
+    most: int,
+) -> list[int]:
+    """The shards that go to somebody else so that all carry alike; the first ones, in order.
+
+    Each time from one who carries much to who carries least: what comes closest to half of what they
+    are apart, and never more than three quarters, so that they are closer by half afterwards.
+    """
+    carried = dict(carried)
+    rest = {member: list(its) for member, its in owned.items()}
+    shards = sum(map(len, rest.values()))
+    fair = sum(carried.values()) / len(carried) - EMPTY_LOAD * shards / len(carried)
+    apart = 1.5 * EMPTY_LOAD + TOLERANCE * fair
+    found: list[int] = []
+    while len(found) < min(most, shards):
+        least = min(carried, key=lambda member: (carried[member], member))
+        for member in sorted(carried, key=lambda member: (-carried[member], member)):
+            gap = carried[member] - carried[least]
+            fitting = [row for row in rest[member] if row.weight <= 0.75 * gap]
+            # Where one shard is all the load, the others are not worth moving.
+            if gap > apart and sum(row.weight for row in fitting) > apart / 2:
+                break
+        else:
+            return found
+        row = min(fitting, key=lambda row: _fit(row, gap / 2, member, least, processes))
+        rest[member].remove(row)
+        carried[member] -= row.weight
+        carried[least] += row.weight
+        found.append(row.number)
+    return found
+
+
+def _fit(
+    row: Row, wanted: float, member: int, least: int, processes: int
+) -> tuple[float, bool, bool, int]:
+    """What is moved first: about the weight that is wanted, and of equals what is at home there."""
+    home = owner_of(row.number, processes)
+    return round(abs(wanted - row.weight) / wanted, 1), home != least, home == member, row.number
 
 
 class Contact:

@@ -29,6 +29,7 @@ from ingest.account import Feed
 from ingest.backoff import Backoff
 from ingest.config import MESSAGE_BYTES, Limits
 from ingest.connection import Connection, ConnectionFailed, HostIsRelay
+from ingest.load import work_of
 from ingest.pipeline import Pipeline
 from ingest.splitter import Message, Oversize, TextMessage
 
@@ -205,10 +206,9 @@ class Subscription:
         was_empty = not self.inbox
         self.inbox.extend(messages)
         self._pipeline.counts.read += len(messages)
-        self.inbox_bytes += MESSAGE_BYTES * len(messages)
-        for message in messages:
-            if type(message) is bytes:
-                self.inbox_bytes += len(message)
+        size = sum(len(message) for message in messages if type(message) is bytes)
+        self.inbox_bytes += MESSAGE_BYTES * len(messages) + size
+        self.feed.work += work_of(len(messages), size)
         if self.unfinished_bytes > self._limits.host_high_bytes:
             self._holds_too_much(self)
         if was_empty:

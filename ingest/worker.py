@@ -40,6 +40,7 @@ from ingest.judge import Source
 from ingest.lease_table import Table as LeaseTable
 from ingest.leases import Leases
 from ingest.levels import Watch
+from ingest.load import Work
 from ingest.node_memory import NodeMemory
 from ingest.outlet import Outlet
 from ingest.pipeline import Pipeline, cursor_of
@@ -134,6 +135,7 @@ class Worker:
             claimed=self.fleet.look_again,
             lost=self._shards_lost,
             retire=self._retire,
+            worked=self._worked,
             look_s=self._limits.look_s,
         )
 
@@ -328,6 +330,16 @@ class Worker:
     def _shards_lost(self, shards: Collection[int]) -> None:
         self.outlet.claim(self.leases.held)
         self.fleet.let_go(shards)
+
+    def _worked(self) -> dict[int, Work]:
+        """What was done for each shard since this was asked last."""
+        done: dict[int, Work] = {}
+        for subscription in self.subscriptions.values():
+            feed = subscription.feed
+            work, hosts = done.get(feed.shard, Work(0, 0))
+            done[feed.shard] = Work(work + feed.work, hosts + 1)
+            feed.work = 0
+        return done
 
     async def _retire(self, shards: Collection[int]) -> None:
         """Read the hosts of these no longer, finish what is under way, and tell how far that came."""

@@ -13,6 +13,7 @@ import pytest
 
 from common.sharding import SHARD_COUNT
 from ingest.lease_table import FRESH_S, LeaseTable, Table, Wanted
+from ingest.load import Said
 from ingest.share import BREAK_S, LEASE_S, LOOK_S, Me
 from tests.fix_net import eventually
 from tests.ingest.fix_worker import MemoryLeases
@@ -193,20 +194,44 @@ def test_what_is_given_up_is_anybodys_at_once(made: Made) -> None:
     table.close()
 
 
-def test_who_leaves_gives_all_up_and_has_a_lease_time_to_come_back(made: Made) -> None:
+def test_who_leaves_has_a_lease_time_to_come_back_for_what_it_had(made: Made) -> None:
     table = made.make()
-    take(table, A, 3, 4)
+    epochs = take(table, A, 3, 4)
     take(table, B, 5)
+    made.age(LEASE_S / 2)
     table.leave(A._replace(instance=99))
-    assert owners(table, B) == {3: 0, 4: 0, 5: 1}
+    assert table.look(B).rows[3].past_s > -LEASE_S * 0.75, (
+        "who was outlived keeps nothing for anybody"
+    )
     before_s = table.look(B).at_s
     table.leave(A)
     look = table.look(B)
-    assert owners(table, B) == {5: 1}
-    assert look.rows[3].past_s >= -LEASE_S
+    assert owners(table, B) == {3: 0, 4: 0, 5: 1}
     # By the clock of the database, however long all this takes: a lease time from when it left.
-    assert table.look(B).at_s - look.rows[3].past_s > before_s + LEASE_S - 0.001
+    assert look.at_s - look.rows[3].past_s > before_s + LEASE_S - 0.001
     assert look.members == {1}
+    assert take(table, B, 3) == {}
+    assert take(table, A._replace(instance=200), 3)[3] > epochs[3]
+    made.age(LEASE_S + 0.1)
+    assert set(take(table, B, 3, 4)) == {3, 4}
+    table.close()
+
+
+def test_what_an_owner_says_of_its_shards_is_told_to_all_and_stays_when_they_move(
+    made: Made,
+) -> None:
+    table = made.make()
+    epochs = take(table, A, 3, 4)
+    take(table, B, 5)
+    assert [(row.load, row.hosts) for row in table.look(A).rows[3:6]] == [(0.0, 0)] * 3
+    table.look(A, {3: Said(1.5, 40), 5: Said(7.0, 1)})
+    rows = table.look(B).rows
+    assert [(row.load, row.hosts) for row in rows[3:6]] == [(1.5, 40), (0.0, 0), (0.0, 0)]
+    table.give(A, epochs)
+    take(table, B, 3)
+    assert table.look(B).rows[3][5:] == (1.5, 40), "until its new owner says something else"
+    table.look(A, {3: Said(9.0, 9)})
+    assert table.look(B, {3: Said(2.0, 41)}).rows[3][5:] == (2.0, 41)
     table.close()
 
 
@@ -233,7 +258,6 @@ def test_a_new_life_is_later_than_any_that_the_tables_know_of(made: Made) -> Non
 def test_a_clock_that_was_set_back_keeps_nothing_for_who_is_dead(made: Made) -> None:
     table = made.make()
     epochs = take(table, A, 3)
-    table.leave(A._replace(member=2, instance=5))
     made.age(-3600.0)
     look = table.look(B)
     assert look.rows[3].past_s > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -11,12 +11,15 @@ import pytest
 
 from common.sharding import SHARD_COUNT, owner_of
 from ingest.lease_table import Wanted
+from ingest.load import Said
 from ingest.share import (
     BREAK_S,
+    LATE_S,
     LEASE_S,
     LOOK_S,
     MOVES_AT_ONCE,
     PATIENT_S,
+    TOLERANCE,
     Contact,
     Me,
     Plan,
@@ -33,8 +36,9 @@ SETTLED_S = PATIENT_S + LEASE_S + 30.0
 class Process:
     """What one process does about its leases, without threads: ingest.leases in ten lines."""
 
-    def __init__(self, table: MemoryLeases, me: Me) -> None:
+    def __init__(self, table: MemoryLeases, me: Me, load: Callable[[int], float]) -> None:
         self.table = table
+        self.load = load
         self.me = me
         self.contact = Contact()
         self.held: dict[int, int] = {}
@@ -55,7 +59,7 @@ class Process:
         for shard in self.giving:
             del self.held[shard]
         self.giving = {}
-        look = self.table.look(self.me)
+        look = self.table.look(self.me, {n: Said(self.load(n), 0) for n in self.held})
         self.contact.heard(now_s, look.at_s, look.started_s)
         ours = {(row.number, row.epoch) for row in look.rows if row.instance == self.me.instance}
         self.held = {shard: epoch for shard, epoch in self.held.items() if (shard, epoch) in ours}
@@ -69,7 +73,7 @@ class Process:
 
 @dataclass
 class Sim:
-    """Some processes and their table. moves: how often each shard has changed hands."""
+    """Some processes and their table. moves: how often each shard has changed hands. load: of each."""
 
     processes: int
     now_s: float = 1_000_000.0
@@ -81,10 +85,15 @@ class Sim:
         self.table = MemoryLeases(clock=lambda: self.now_s + self.turned_s)
         self.instances = 0
         self._owners: dict[int, int] = {}
+        self.load: Callable[[int], float] = lambda _shard: 0.0
 
     def start(self, member: int, offset_s: float = 0.0) -> Process:
         self.instances += 1
-        process = Process(self.table, Me(member, self.instances, self.processes))
+        process = Process(
+            self.table,
+            Me(member, self.instances, self.processes),
+            lambda n: self.load(n),  # noqa: PLW0108 - as it is then
+        )
         process.due_s = self.now_s + offset_s
         self.running.append(process)
         return process
@@ -118,6 +127,11 @@ class Sim:
         everybody = [shard for process in self.running for shard in process.held]
         assert len(everybody) == len(set(everybody))
         return [len(process.held) for process in self.running]
+
+    def uneven(self, loads: Mapping[int, float]) -> float:
+        """How far the most and the least loaded are apart, in fair shares."""
+        carried = [sum(loads[n] for n in process.held) for process in self.running]
+        return (max(carried) - min(carried)) * len(carried) / sum(carried)
 
     def owned_by(self, member: int) -> set[int]:
         return {shard for shard, lease in self.table.shards.items() if lease.owner == member}
@@ -377,12 +391,13 @@ def rows(**changed: Row) -> list[Row]:
         pytest.param(Row(3, 0, 51, 100, -5.0), 99.0, False, id="of a later life of our number"),
         pytest.param(Row(3, 0, 51, 100, 1.0), 99.0, True, id="of a later one, expired"),
         pytest.param(Row(3, 0, 50, 100, -5.0), 0.0, True, id="ours, and not known to us"),
-        pytest.param(Row(4, None, None, 100, -5.0), 0.0, True, id="free, and we are at home"),
-        pytest.param(Row(3, None, None, 100, -5.0), 99.0, False, id="free, kept for another"),
+        pytest.param(Row(4, None, None, 0, -5.0), 0.0, True, id="never owned, and we are at home"),
+        pytest.param(Row(3, None, None, 0, -5.0), 99.0, False, id="never owned, kept for another"),
         pytest.param(
-            Row(3, None, None, 100, 0.1), PATIENT_S - 1, False, id="free, too soon to tell"
+            Row(3, None, None, 0, 0.1), PATIENT_S - 1, False, id="never owned, too soon to tell"
         ),
-        pytest.param(Row(3, None, None, 100, 0.1), PATIENT_S, True, id="free, and nobody's"),
+        pytest.param(Row(3, None, None, 0, 0.1), PATIENT_S, True, id="never owned, and nobody's"),
+        pytest.param(Row(3, None, None, 100, 0.0), 0.0, True, id="given up for balance"),
         pytest.param(Row(3, 1, 7, 100, -0.1), 99.0, False, id="another's, not expired"),
         pytest.param(Row(3, 1, 7, 100, 0.1), PATIENT_S - 0.1, False, id="expired, in the grace"),
         pytest.param(Row(3, 1, 7, 100, 0.1), PATIENT_S, True, id="expired"),
@@ -409,8 +424,8 @@ def test_what_a_later_life_of_ours_left_behind_does_not_fill_our_share() -> None
 
 def test_who_has_a_later_life_next_to_him_takes_nothing_more() -> None:
     table = [Row(number, 0, 51, 100, -5.0) for number in range(SHARD_COUNT)]
-    table[4] = Row(4, None, None, 100, 99.0)
-    table[6] = Row(6, 1, 7, 100, 99.0)
+    table[4] = Row(4, None, None, 100, 0.5)
+    table[6] = Row(6, 1, 7, 100, 0.5)
     assert len(plan(ME, table, {0}, {}, (), 99.0).take) == 2
     assert plan(ME, table, {0, 1}, {}, (), 99.0) == Plan([], [])
 
@@ -435,11 +450,120 @@ def test_a_database_whose_clock_is_set_back_moves_no_shard_of_who_lives() -> Non
 def test_who_has_enough_leaves_the_rest_to_who_has_not() -> None:
     held = dict.fromkeys(range(0, SHARD_COUNT, 2), 100)
     table = [
-        Row(number, 0, 50, 100, -5.0) if number in held else Row(number, None, None, 100, 99.0)
+        Row(number, 0, 50, 100, -5.0) if number in held else Row(number, None, None, 100, 0.5)
         for number in range(SHARD_COUNT)
     ]
     assert plan(ME, table, {0, 1}, held, (), 99.0) == Plan([], [])
     assert len(plan(ME, table, {0}, held, (), 99.0).take) == 32
+
+
+def test_what_nobody_takes_who_was_meant_to_anybody_takes() -> None:
+    held = dict.fromkeys(range(1, SHARD_COUNT), 100)
+    table = [Row(number, 0, 50, 100, -5.0) for number in range(SHARD_COUNT)]
+    for left in (Row(0, None, None, 100, LATE_S), Row(0, 7, 7, 100, LATE_S)):
+        table[0] = left
+        # The other one carries nothing, so it is meant for him; he may have just died.
+        assert plan(ME, table, {0, 1}, held, (), 99.0).take == []
+        table[0] = left._replace(past_s=LATE_S + 0.1)
+        assert plan(ME, table, {0, 1}, held, (), 99.0).take == [0]
+        assert (plan(ME, table, {0, 1}, held, (), 0.0).take == [0]) is False
+
+
+def test_nothing_is_given_up_before_everybody_had_time_to_renew() -> None:
+    held = dict.fromkeys(range(SHARD_COUNT), 100)
+    table = [Row(number, 0, 50, 100, -5.0) for number in held]
+    assert plan(ME, table, {0, 1}, held, (), PATIENT_S - 0.1).give == []
+    assert len(plan(ME, table, {0, 1}, held, (), PATIENT_S).give) == MOVES_AT_ONCE
+
+
+# --- by what the shards cost ---
+
+
+def loaded(loads: Mapping[int, float], owner_of_shard: Callable[[int], int]) -> list[Row]:
+    """A table of leases that everybody has renewed; 0 where no load is told."""
+    return [
+        Row(n, owner_of_shard(n), 50, 100, -5.0, loads.get(n, 0.0), 1) for n in range(SHARD_COUNT)
+    ]
+
+
+def gives(rows: Iterable[Row], member: int, members: Collection[int]) -> list[int]:
+    held = {row.number: row.epoch for row in rows if row.owner == member}
+    return plan(Me(member, 50, 2), list(rows), members, held, (), 99.0).give
+
+
+def test_the_heaviest_that_fit_go_first_so_that_few_move() -> None:
+    # 0 reads three large hosts, 1 reads only small ones.
+    table = loaded({0: 40.0, 2: 40.0, 4: 40.0, 1: 5.0}, lambda n: n % 2)
+    assert gives(table, 0, {0, 1}) == [0]
+    assert gives(table, 1, {0, 1}) == []
+
+
+def test_loads_within_the_tolerance_move_nothing_whatever_the_counts() -> None:
+    few = dict.fromkeys(range(4), 10.0) | {63: 36.0}
+    assert gives(loaded(few, lambda n: int(n >= 4)), 0, {0, 1}) == []
+    few[63] = 36.0 - TOLERANCE * 38.0 - 1.0
+    assert gives(loaded(few, lambda n: int(n >= 4)), 0, {0, 1}) == []
+
+
+def test_one_shard_that_is_all_the_load_stays_and_so_does_what_is_not_worth_moving() -> None:
+    table = loaded({0: 500.0, 2: 1.0, 4: 1.0}, lambda n: n % 2)
+    assert gives(table, 0, {0, 1}) == []
+    # What is beside it goes where that is something.
+    table = loaded({0: 500.0, 2: 60.0, 4: 1.0}, lambda n: n % 2)
+    assert gives(table, 0, {0, 1})[0] == 2
+
+
+def test_a_load_that_sways_within_the_tolerance_moves_nothing() -> None:
+    random = Random(5)
+    for _ in range(200):
+        loads = {n: random.uniform(9.7, 10.3) for n in range(SHARD_COUNT)}
+        table = loaded(loads, lambda n: n % 4)
+        assert [gives(table, member, range(4)) for member in range(4)] == [[], [], [], []]
+
+
+def test_processes_agree_on_who_gives_what_and_no_more_than_a_few_are_on_the_way() -> None:
+    random = Random(6)
+    loads = {n: random.paretovariate(1.2) for n in range(SHARD_COUNT)}
+    table = loaded(loads, lambda n: n % 3)
+    given = [gives(table, member, range(5)) for member in range(3)]
+    assert 0 < sum(map(len, given)) <= MOVES_AT_ONCE
+    assert all(table[n].owner == member for member, its in enumerate(given) for n in its)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_loads_come_to_be_even_in_few_moves_and_stay(seed: int) -> None:
+    random = Random(seed)
+    sim = Sim(2)
+    loads = {n: 3 * random.paretovariate(1.5) for n in range(SHARD_COUNT)}
+    sim.load = lambda shard: loads[shard] * random.uniform(0.98, 1.02)
+    for member in range(random.choice([1, 2, 4])):
+        sim.start(member)
+    sim.pass_s(SETTLED_S)
+    before = len(sim.running)
+    sim.moves.clear()
+    new = sim.start(9)
+    sim.pass_s(SETTLED_S)
+    # Nothing moves twice, and what moves beside its share is what was uneven before.
+    assert set(sim.moves.values()) == {1}
+    assert set(new.held) <= set(sim.moves)
+    assert len(sim.moves) <= 2 * len(new.held) + 1
+    assert sim.uneven(loads) <= TOLERANCE + 0.02 or biggest_is_in_the_way(sim, loads)
+    assert len(sim.moves) <= SHARD_COUNT / before
+    sim.moves.clear()
+    sim.pass_s(3 * SETTLED_S)
+    assert sim.moves == Counter()
+    sim.kill(new)
+    sim.pass_s(SETTLED_S)
+    assert set(sim.moves.values()) <= {1, 2}
+    assert sim.uneven(loads) <= TOLERANCE + 0.02 or biggest_is_in_the_way(sim, loads)
+
+
+def biggest_is_in_the_way(sim: Sim, loads: Mapping[int, float]) -> bool:
+    """Whether who carries most does so by one shard that would only be too much elsewhere."""
+    carried = {p.me.member: sum(loads[n] for n in p.held) for p in sim.running}
+    most = max(sim.running, key=lambda p: carried[p.me.member])
+    gap = max(carried.values()) - min(carried.values())
+    return sum(loads[n] for n in most.held if loads[n] <= 0.75 * gap) <= 0.1 * gap + 1.0
 
 
 def test_nothing_more_is_given_up_while_as_much_is_on_its_way() -> None:
