@@ -50,6 +50,9 @@ class Settings:
     request_crawl: bool
     new_hosts_per_day: int
     sibling_relays: tuple[str, ...]
+    account_limit_alert: float
+    account_limit_alert_interval_s: float
+    account_limit_alert_repeat_s: float
     initial_seq: int
     dials_per_second: float
     ingest_processes: int
@@ -259,6 +262,12 @@ def _rate(text: str) -> float:
     return rate
 
 
+def _share(text: str) -> float:
+    if not re.fullmatch(r"[01]?(\.[0-9]+)?", text) or not text or not 0.01 <= float(text) <= 1:
+        raise ValueError("is no number from 0.01 to 1")
+    return float(text)
+
+
 def _tcp(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme != "tcp" or not parts.hostname or not parts.port or parts.path:
@@ -339,6 +348,15 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("sibling_relays", "STANDPIPE_SIBLING_RELAYS", "", _urls,
         "URLs of other relays, with commas, that are told what an admin changes here.",
         ("RELAY_SIBLING_RELAYS",)),
+    Row("account_limit_alert", "STANDPIPE_ACCOUNT_LIMIT_ALERT_THRESHOLD", "0.80", _share,
+        "Share of its account limit at which a host is told to be near it, in the log and in its state, "
+        "from 0.01 to 1.", ("RELAY_ACCOUNT_LIMIT_ALERT_THRESHOLD",)),
+    Row("account_limit_alert_interval_s", "STANDPIPE_ACCOUNT_LIMIT_ALERT_INTERVAL", "5m", _stall,
+        "How often that is looked at, as a duration of a second or more.",
+        ("RELAY_ACCOUNT_LIMIT_ALERT_INTERVAL",)),
+    Row("account_limit_alert_repeat_s", "STANDPIPE_ACCOUNT_LIMIT_ALERT_REPEAT_INTERVAL", "6h", _stall,
+        "How often it is told again of a host that stays there, as a duration of a second or more.",
+        ("RELAY_ACCOUNT_LIMIT_ALERT_REPEAT_INTERVAL",)),
     Row("initial_seq", "STANDPIPE_INITIAL_SEQ", "1", _count(1, 2**53 - 1),
         "The least seq that is given to an event; a log that is lower goes on from there.",
         ("RELAY_INITIAL_SEQ_NUMBER",)),
@@ -434,6 +452,11 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
 
+def unheeded_names(environ: Mapping[str, str]) -> dict[str, str]:
+    """Settings of the reference relay that are given and mean nothing here, each with what is so instead."""
+    return {name: UNHEEDED[name] for name in sorted(UNHEEDED) if environ.get(name)}
+
+
 def effective_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Every setting by our name, as text, with defaults and aliases resolved and folders absolute.
 
@@ -466,3 +489,30 @@ def _given(row: Row, environ: Mapping[str, str]) -> tuple[str, str]:
 
 
 _CLOSED: Final = "RELAY_DISABLE_REQUEST_CRAWL"
+_NO_SLACK: Final = (
+    "no chat service is told: alert on standpipe_account_limit_alerts_total or the log line"
+)
+_ONE_READER: Final = "a host costs a socket here and no workers: see STANDPIPE_INGEST_PROCESSES"
+_IN_DATABASE: Final = "identities are kept in the database, and no memory is set aside for them"
+_POOL: Final = "each process has a few connections of its own"
+_NO_TRACES: Final = "there are no traces: metrics and log lines tell the same"
+UNHEEDED: Final[Mapping[str, str]] = {
+    "RELAY_LENIENT_SYNC_VALIDATION": "strictness is set for each host: standpipe hosts level NAME observe",
+    "RELAY_HOST_CONCURRENCY": _ONE_READER,
+    "RELAY_CONCURRENCY_PER_PDS": _ONE_READER,
+    "RELAY_IDENT_CACHE_SIZE": _IN_DATABASE,
+    "RELAY_DID_CACHE_SIZE": _IN_DATABASE,
+    "RELAY_ACCOUNT_LIMIT_ALERT_DASHBOARD_URL": _NO_SLACK,
+    "RELAY_ALERT_DASHBOARD_URL": _NO_SLACK,
+    "RELAY_SLACK_ALERT_CHANNEL": _NO_SLACK,
+    "RELAY_ALERT_SLACK_CHANNEL": _NO_SLACK,
+    "RELAY_SLACK_ALERT_TOKEN": _NO_SLACK,
+    "RELAY_ALERT_SLACK_TOKEN": _NO_SLACK,
+    "MAX_DB_CONNECTIONS": _POOL,
+    "MAX_METADB_CONNECTIONS": _POOL,
+    "OTEL_EXPORTER_OTLP_ENDPOINT": _NO_TRACES,
+    "RELAY_PULL_HOSTS_BATCH_SIZE": "standpipe pull-hosts has options of its own: see its --help",
+    "RELAY_SKIP_HOST_CHECKS": "standpipe pull-hosts has options of its own: see its --help",
+}
+"""Names of the reference relay's settings that are not heeded, and why. docs/coming-from-the-reference-relay.md
+has the same, and those without a name."""

@@ -22,7 +22,7 @@ from common.command.parsers import Commands, command
 from common.command.session import read_settings, say
 from common.paths import Paths
 from common.process import EXIT_FAULT, EXIT_SETTINGS
-from common.settings import effective_environment, unknown_names
+from common.settings import effective_environment, unheeded_names, unknown_names
 from common.telemetry import setup_logging
 
 PROJECT: Final = Path(__file__).resolve().parent.parent.parent
@@ -53,6 +53,11 @@ def run() -> int:
     log = setup_logging("run", settings.log_level)
     for name in unknown_names(os.environ):
         log.warning("unknown setting", extra={"fields": {"name": name}})
+    for name, why in unheeded_names(os.environ).items():
+        log.warning(
+            "a setting of the reference relay that is not heeded",
+            extra={"fields": {"name": name, "instead": why}},
+        )
     paths = Paths.of(settings)
     source = PROJECT / "supervisord.conf"
     try:

@@ -215,6 +215,14 @@ def test_wrong_settings_are_all_told_at_once(fleet: Fleet) -> None:
     assert "STANDPIPE_PLC_HOST='y'" in told
 
 
+def test_a_setting_of_the_reference_relay_that_is_not_heeded_is_warned_of(fleet: Fleet) -> None:
+    started = run(fleet, RELAY_HOST_CONCURRENCY="40", STANDPIPE_DATA_DIR="/proc/nowhere/data")
+    told = started.wait_says("a setting of the reference relay that is not heeded")
+    assert told["name"] == "RELAY_HOST_CONCURRENCY"
+    assert "workers" in told["instead"]
+    assert started.end() == 1
+
+
 def test_a_data_folder_that_cannot_be_made_is_refused_by_name(fleet: Fleet) -> None:
     fleet.data_dir.write_text("a file stands here")
     relay = run(fleet)

@@ -9,12 +9,14 @@ import pytest
 
 from common.settings import (
     TABLE,
+    UNHEEDED,
     Settings,
     SettingsError,
     effective_environment,
     load_settings,
     parse_bytes,
     parse_duration,
+    unheeded_names,
     unknown_names,
 )
 from tests.running import settings_page
@@ -94,6 +96,14 @@ def test_a_setting_is_read_as(name: str, text: str, field: str, value: object) -
             "a.example,http://b.example:1",
             "sibling_relays",
             ("https://a.example", "http://b.example:1"),
+        ),
+        ("RELAY_ACCOUNT_LIMIT_ALERT_THRESHOLD", "0.9", "account_limit_alert", 0.9),
+        ("RELAY_ACCOUNT_LIMIT_ALERT_INTERVAL", "1m", "account_limit_alert_interval_s", 60.0),
+        (
+            "RELAY_ACCOUNT_LIMIT_ALERT_REPEAT_INTERVAL",
+            "12h",
+            "account_limit_alert_repeat_s",
+            43200.0,
         ),
         ("RELAY_INITIAL_SEQ_NUMBER", "20000000000", "initial_seq", 20_000_000_000),
         ("RELAY_REPLAY_WINDOW", "24h", "replay_window_s", 86400.0),
@@ -205,3 +215,27 @@ def test_metrics_ports_of_different_processes_differ() -> None:
     assert len(set(ports)) == len(ports)
     assert not set(ports) & {settings.private_port_of(n) for n in range(32)}
     assert settings.port not in ports
+
+
+def test_a_setting_of_the_reference_relay_that_is_not_heeded_is_told_with_what_is_so_instead() -> (
+    None
+):
+    given = {
+        "RELAY_LENIENT_SYNC_VALIDATION": "true",
+        "RELAY_API_BIND": ":1",
+        "RELAY_DID_CACHE_SIZE": "",
+    }
+    (told,) = unheeded_names(given).items()
+    assert told[0] == "RELAY_LENIENT_SYNC_VALIDATION"
+    assert "observe" in told[1]
+
+
+def test_no_setting_is_both_heeded_and_not() -> None:
+    heeded = {name for row in TABLE for name in (row.name, *row.aliases)}
+    assert heeded & set(UNHEEDED) == set()
+
+
+@pytest.mark.parametrize("text", ["0", "1.1", "-0.5", "1e-1", "80%", "nan", ".", "0.001"])
+def test_an_alerts_share_is_a_number_up_to_one(text: str) -> None:
+    with pytest.raises(SettingsError):
+        load_settings({"STANDPIPE_ACCOUNT_LIMIT_ALERT_THRESHOLD": text})
