@@ -6,6 +6,9 @@ others are here, once. Events are counted per write, never in a loop over consum
 
 from __future__ import annotations
 
+from typing import Final
+
+from broadcast.crawl import Outcome
 from common.telemetry import counter, gauge, high_water
 
 DELIVERED = counter("standpipe_delivered", "Events handed to consumers' sockets.")
@@ -21,6 +24,21 @@ DROPPED = counter(
 )  # reason: consumer.Departure
 REFUSED = counter("standpipe_consumers_refused", "Streams refused before the upgrade.", ["status"])
 REQUESTS = counter("standpipe_http_requests", "HTTP answers, by status class.", ["status"])
+ADMIN_REQUESTS = counter(
+    "standpipe_admin_requests", "Requests to the admin API, by what came of them.", ["result"]
+)  # result: admin_views.Result
+WRONG_PASSWORDS = counter(
+    "standpipe_admin_wrong_passwords", "Requests to the admin API with a wrong password, or none."
+)
+FORWARDED = counter(
+    "standpipe_sibling_requests", "Changes told to sibling relays.", ["result"]
+)  # result: done, failed, dropped
+ALERTS = counter(
+    "standpipe_account_limit_alerts", "Hosts told to be near their account limit.", ["kind"]
+)  # kind: warning, recovery
+REQUEST_CRAWL = counter(
+    "standpipe_request_crawl", "Requests to crawl a host, by what came of them.", ["outcome"]
+)
 UNREADABLE = counter("standpipe_chunks_unreadable", "Messages from persist that were no chunks.")
 DAMAGED_RANGES = counter(
     "standpipe_damaged_ranges", "Damaged ranges of the log that this process has met."
@@ -29,3 +47,5 @@ PENDING = high_water("chunks_pending")
 """Chunks that wait for a gap to be filled."""
 UNSENT = high_water("events_unsent")
 """Events that have arrived and wait for the next tick."""
+
+request_crawl: Final = {outcome: REQUEST_CRAWL.labels(outcome.value) for outcome in Outcome}

@@ -14,10 +14,12 @@ Source: RFC 6455; event-stream spec, Connection and Framing.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, cast
@@ -32,6 +34,7 @@ from websockets.protocol import OPEN, SEND_EOF
 from websockets.server import ServerProtocol
 
 from broadcast import metrics
+from broadcast.client import Clients
 from broadcast.config import STREAM_PATH, Limits
 from broadcast.consumer import Consumer, Departure, Patience, State
 from broadcast.cursor import BadCursor, Future, Live, decide_start, parse_cursor
@@ -44,11 +47,14 @@ from broadcast.notice import (
     websocket_frame,
 )
 from broadcast.version import SERVER
+from common.settings import MAX_BROADCAST_PROCESSES
 
 _BYTES_ACKED: Final = struct.Struct("=120xQ")
 """tcpi_bytes_acked of struct tcp_info. Source: linux/tcp.h."""
 _RETRY_AFTER_S: Final = "5"
 _RETRY_AT_A_SIBLING_S: Final = "1"
+_AGENT_CHARS: Final = 200
+"""Of a User-Agent, as an operator is shown it."""
 _quiet: Final = logging.getLogger("standpipe.websocket")
 _quiet.setLevel(logging.ERROR)
 
@@ -62,6 +68,7 @@ _FAREWELLS: Final[dict[Departure, tuple[int, StreamError | None, str]]] = {
     Departure.GONE: (CloseCode.INTERNAL_ERROR, None, "no answer to a ping"),
     Departure.DAMAGED: (CloseCode.INTERNAL_ERROR, None, "the log cannot be read here"),
     Departure.SHUTDOWN: (CloseCode.SERVICE_RESTART, None, "restarting"),
+    Departure.DISCONNECTED: (CloseCode.POLICY_VIOLATION, None, "disconnected by the operator"),
 }  # fmt: skip
 """Close code, error frame and words for each end that we decide on."""
 
@@ -69,10 +76,24 @@ _FAREWELLS: Final[dict[Departure, tuple[int, StreamError | None, str]]] = {
 class Service:
     """What all streams of a process share. fanout: None until the log can be read."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, clients: Clients | None = None, member: int = 0) -> None:
+        """Args: clients: tells addresses; by default it trusts no proxy. member: of this process."""
         self.limits = limits
+        self.clients = clients or Clients(())
+        self.member = member
+        # Streams are fewer than milliseconds, so that no number comes twice, not in a later life either.
+        self._numbers = itertools.count(int(time.time() * 1000))
         self.fanout: Fanout | None = None
         self.draining = False
+
+    def new_number(self) -> int:
+        """A stream's number, of which there is one in all broadcasters of a relay."""
+        return next(self._numbers) * MAX_BROADCAST_PROCESSES + self.member
+
+
+def member_of(number: int) -> int:
+    """Which broadcaster has given a stream its number."""
+    return number % MAX_BROADCAST_PROCESSES
 
 
 class Subscriber(asyncio.Protocol):
@@ -96,6 +117,10 @@ class Subscriber(asyncio.Protocol):
         self._transport: asyncio.Transport
         self.write: Callable[[bytes], None]
         self.consumer = Consumer(0)
+        self.number = 0
+        """As all that describes it: of an open stream only."""
+        self.address = self.user_agent = ""
+        self.connected_at_s = 0.0
         self.blocked = False
         self.reading = False
         self._inbox = bytearray()
@@ -204,7 +229,20 @@ class Subscriber(asyncio.Protocol):
         response.headers["Server"] = SERVER
         self._conn.send_response(response)
         self._transport.write(b"".join(self._conn.data_to_send()))
+        self._describe(request)
         self._open(fanout, cursor)
+
+    def _describe(self, request: Request) -> None:
+        """Note whom an operator will see."""
+        service = self.service
+        peer = self._transport.get_extra_info("peername")
+        forwarded = request.headers.get_all("X-Forwarded-For")
+        self.address = service.clients.address(peer[0] if peer else None, forwarded)
+        agent = " ".join(request.headers.get_all("User-Agent"))[:_AGENT_CHARS]
+        # Whatever bytes it was, as a text that JSON can hold.
+        self.user_agent = agent.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        self.connected_at_s = time.time()
+        self.number = service.new_number()
 
     def _open(self, fanout: Fanout, cursor: int | None) -> None:
         log = fanout.playback

@@ -53,8 +53,9 @@ EDGES: Final = {
         "segment_log.py", "store_thread.py", "upkeep.py", "verify.py", "worker.py",
     },
     "broadcast": {
-        "fanout.py", "inlet.py", "playback.py", "recent.py", "server.py", "store.py", "subscriber.py",
-        "version.py", "views.py", "worker.py",
+        "admin_api.py", "admin_desk.py", "admin_door.py", "consumers.py", "fanout.py",
+        "inlet.py", "playback.py", "recent.py", "server.py", "siblings.py", "store.py",
+        "subscriber.py", "version.py", "views.py", "worker.py",
     },
 }  # fmt: skip
 """The modules that touch the world, by folder: those marked `~` in README.md, and their doors."""

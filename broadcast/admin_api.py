@@ -1,0 +1,69 @@
+"""What does the admin API consist of, and what does it need of this process?
+
+    Setup ─▶ gate, desks, siblings, consumers ─▶ routes
+
+Put together once by the worker, and taken apart at its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.routing import Route
+
+from broadcast.admin_desk import Desks
+from broadcast.admin_door import Door
+from broadcast.admin_more import More
+from broadcast.admin_reference import Defaults, Reference
+from broadcast.client import Clients
+from broadcast.config import HttpLimits
+from broadcast.consumers import Consumers
+from broadcast.siblings import Siblings
+from broadcast.subscriber import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the settings say.
+
+    passwords: of the user `admin`, each good; none lets nobody in. trusted_proxies: see Clients.
+    siblings: URLs of other relays. member: number of this broadcaster. run_dir: where its siblings
+    within this relay tell their ports; None: it has none.
+    """
+
+    passwords: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    siblings: tuple[str, ...] = ()
+    member: int = 0
+    run_dir: Path | None = None
+    defaults: Defaults = field(default_factory=Defaults)
+
+
+class AdminApi:
+    """The admin API of one broadcaster."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        database_url: str,
+        service: Service,
+        clients: Clients,
+        limits: HttpLimits,
+    ) -> None:
+        """Opens nothing."""
+        self._desks = Desks(database_url)
+        self.siblings = Siblings(setup.siblings)
+        self.door = Door(setup.passwords, clients, self._desks, self.siblings, limits.body_bytes)
+        reference = Reference(setup.defaults)
+        more = More(reference, Consumers(service, setup.run_dir))
+        self._paths = [*reference.paths(), *more.paths()]
+
+    def routes(self) -> list[Route]:
+        """All of its paths."""
+        return [self.door.route(path) for path in self._paths]
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        self._desks.close()
+        await self.siblings.close()
