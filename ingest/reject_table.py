@@ -1,9 +1,13 @@
 """How do dropped messages get into the table `reject`, and what keeps it bounded?
 
     Ledger ── take, each second ──▶ RejectTable.write ──▶ insert, then trim the hosts concerned
+           └─ take_tally ─────────▶ RejectTable.count ──▶ table `host_drop`: how many, ever
 
 A host keeps HOST_ROWS rows and HOST_BYTES of frames, in the order of ingest.rejects.worth; whatever is
 older than KEPT_DAYS goes. While the database is away, the ledger keeps what it can and no event waits.
+
+How exact is the count? A process that is killed loses what it has counted since it wrote last, a second
+of it; a confirmation that is lost in the very moment the database goes away counts that second twice.
 
 The database is asked on a thread, by one connection of this module's own: a large frame delays
 nobody's DID document.
@@ -24,7 +28,7 @@ from common.database import Connection, Waiting, connect
 from common.owner import Owner
 from common.reject import Reject
 from ingest.asker import Asker
-from ingest.rejects import Ledger
+from ingest.rejects import Ledger, Tally
 
 HOST_ROWS: Final = 200
 """Rows that a host keeps, at most."""
@@ -47,6 +51,9 @@ class Table(Protocol):
 
     def write(self, rejects: Sequence[Reject]) -> None:
         """Put in some, oldest first, and hold the bounds. Raises: psycopg.Error: not now."""
+
+    def count(self, tallies: Sequence[Tally]) -> None:
+        """Add these up. Raises: psycopg.Error: not now."""
 
     def forget_old(self) -> None:
         """Let go of what is too old. Raises: psycopg.Error."""
@@ -76,6 +83,12 @@ class RejectTable:
                 cursor.executemany(_WRITE, rejects)  # a Reject's fields are in the order asked for
             for host in {reject.host for reject in rejects}:
                 connection.execute(_TRIM, {"host": host, "rows": HOST_ROWS, "bytes": HOST_BYTES})
+
+    def count(self, tallies: Sequence[Tally]) -> None:
+        """Add these up. Raises: psycopg.Error: see `write`."""
+        hosts, reasons, times, last_s = zip(*tallies, strict=True)
+        with self._connected() as connection:
+            connection.execute(_COUNT, (list(hosts), list(reasons), list(times), list(last_s)))
 
     def forget_old(self) -> None:
         """Let go of what is too old. Raises: psycopg.Error: see `write`."""
@@ -127,6 +140,7 @@ class Keeper:
                         await self._ending.wait()
             while len(self._ledger) and await self._write():
                 pass
+            await self._count()
         finally:
             self._ended.set()
             asker.end()
@@ -156,6 +170,8 @@ class Keeper:
             return False
         else:
             self._ledger.counts.kept += len(taken)
+        if not await self._count():
+            return False
         try:
             if now_s - self._old_at_s > OLD_EVERY_S:
                 await self._ask(self._table.forget_old)
@@ -166,10 +182,30 @@ class Keeper:
         self._waiting.over()
         return True
 
+    async def _count(self) -> bool:
+        """Add up what was dropped → whether the database answered, as far as it was asked."""
+        tallies = self._ledger.take_tally()
+        try:
+            if tallies:
+                await self._ask(partial(self._table.count, tallies))
+        except psycopg.Error as error:
+            self._ledger.give_back_tally(tallies)
+            self._waiting.still(error)
+            return False
+        return True
+
 
 _WRITE: Final = """
     INSERT INTO reject (host_id, at, reason, detail, kind, did, rev, seq, size, frame)
     VALUES (%s, to_timestamp(%s), %s, %s, %s, %s, %s, %s, %s, %b)
+"""
+
+_COUNT: Final = """
+    INSERT INTO host_drop AS known (host_id, reason, count, last_at)
+    SELECT host, reason, times, to_timestamp(last_s)
+    FROM unnest(%s::int[], %s::text[], %s::bigint[], %s::float8[]) AS t(host, reason, times, last_s)
+    ON CONFLICT (host_id, reason) DO UPDATE SET count = known.count + excluded.count,
+        last_at = greatest(known.last_at, excluded.last_at)
 """
 
 # The order of ingest.rejects.worth: reasons alternate, in each its accounts, with the newest first.

@@ -4,6 +4,8 @@
                │              └─ the database is away: thinned, the most repeated first
                └─ the share of its reason or of its account is used up: counted, not kept
 
+    every drop ─▶ Ledger.note ──▶ take_tally ─▶ (once a second) ─▶ table `host_drop`
+
 What everything here obeys: a flood of one kind must not bury the one message that somebody will ask
 about. So a reason has a share of its own at each host, and an account within it; and what has to go
 goes in the order of `worth`, in which the newest of each reason comes before the second newest of any.
@@ -126,6 +128,15 @@ class Counts:
         self.kept = self.passed_over = self.lost = 0
 
 
+class Tally(NamedTuple):
+    """How often a message of a host was dropped for a reason. last_s: when the last was, Unix seconds."""
+
+    host: int
+    reason: DropReason
+    times: int
+    last_s: float
+
+
 class Ledger:
     """The drops of one ingest process that are to be written."""
 
@@ -136,6 +147,8 @@ class Ledger:
         self._shares: dict[tuple[int, DropReason], _Share] = {}
         self._bytes: dict[int, _Bytes] = {}
         self._look_after = _SHARES_LOOKED_AFTER
+        self._tally: dict[tuple[int, DropReason], tuple[int, float]] = {}
+        """As many entries as hosts that had something dropped have reasons for it."""
 
     def __len__(self) -> int:
         """Rows that wait."""
@@ -149,6 +162,7 @@ class Ledger:
         reason = drop.reason
         if reason in NOT_KEPT:
             return
+        self._count(host, reason, 1, now_s)
         share = self._shares.get((host, reason))
         if share is None:
             share = self._shares[host, reason] = _Share(now_s)
@@ -179,6 +193,23 @@ class Ledger:
             taken.append(self._waiting.popleft())
             self.waiting_bytes -= bytes_of(taken[-1])
         return taken
+
+    def take_tally(self) -> list[Tally]:
+        """How often each host's messages were dropped since this was asked last, in order of hosts: who
+        writes the same rows from another process does so in the same order, and none waits for the other.
+        """
+        taken = [Tally(*key, *counted) for key, counted in sorted(self._tally.items())]
+        self._tally.clear()
+        return taken
+
+    def give_back_tally(self, taken: Sequence[Tally]) -> None:
+        """These could not be written."""
+        for tally in taken:
+            self._count(*tally)
+
+    def _count(self, host: int, reason: DropReason, times: int, last_s: float) -> None:
+        known, known_s = self._tally.get((host, reason), (0, last_s))
+        self._tally[host, reason] = known + times, max(known_s, last_s)
 
     def give_back(self, taken: Sequence[Reject]) -> None:
         """These could not be written: they wait on, at their old place."""

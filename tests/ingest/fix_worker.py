@@ -27,6 +27,7 @@ from ingest.hosts import HostRow, MovedUp
 from ingest.lease_table import FRESH_S, Look, Wanted
 from ingest.levels import Seen
 from ingest.load import Said
+from ingest.rejects import Tally
 from ingest.share import LEASE_S, Me, Row
 from ingest.worker import Worker
 from tests.ingest.fix_persist import FakePersist
@@ -199,6 +200,9 @@ class MemoryRejects:
 
     def write(self, rejects: Sequence[Reject]) -> None:
         self.rows += rejects
+
+    def count(self, tallies: Sequence[Tally]) -> None:
+        pass
 
     def forget_old(self) -> None:
         pass

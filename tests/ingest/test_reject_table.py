@@ -14,7 +14,7 @@ import pytest
 from common.reject import Reject
 from common.verdict import DropReason
 from ingest.reject_table import HOST_BYTES, HOST_ROWS, KEPT_DAYS, Keeper, RejectTable
-from ingest.rejects import Ledger, worth
+from ingest.rejects import Ledger, Tally, worth
 from tests.fix_loop import LoopRun
 from tests.fix_postgres import Postgres
 from tests.ingest.fix_worker import until
@@ -119,6 +119,47 @@ def test_what_is_too_old_goes(database: psycopg.Connection[Any], table: RejectTa
     assert database.execute("SELECT id FROM reject").fetchall() == [(2,)]
 
 
+def drops_of(database: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+    return database.execute(
+        "SELECT host_id, reason, count, extract(epoch FROM last_at)::float FROM host_drop"
+        " ORDER BY host_id, reason"
+    ).fetchall()
+
+
+def test_drops_add_up_by_host_and_reason_and_the_latest_time_stays(
+    database: psycopg.Connection[Any], table: RejectTable
+) -> None:
+    table.count([Tally(1, FLOOD, 5, NOW_S), Tally(1, RARE, 1, NOW_S), Tally(2, FLOOD, 2, NOW_S)])
+    table.count([Tally(1, FLOOD, 3, NOW_S + 9)])
+    table.count([Tally(2, FLOOD, 1, NOW_S - 9)])
+    assert drops_of(database) == [
+        (1, FLOOD, 8, NOW_S + 9), (1, RARE, 1, NOW_S), (2, FLOOD, 3, NOW_S),
+    ]  # fmt: skip
+
+
+def test_two_processes_that_count_the_same_hosts_do_not_lock_each_other_out(
+    database: psycopg.Connection[Any], postgres_url: str
+) -> None:
+    rounds = 40
+
+    def work(name: str) -> None:
+        table = RejectTable(lambda: postgres_url, name)
+        for number in range(rounds):
+            ledger = Ledger()
+            # Each meets the hosts in an order of its own.
+            for host in random.Random(f"{name}{number}").sample(range(1, 200), 150):
+                note(ledger, 1, host=host)
+            table.count(ledger.take_tally())
+        table.close()
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sum(row[2] for row in drops_of(database)) == 2 * rounds * 150
+
+
 class FakeTable:
     """A table that can be away, and that shows what was written and when it was closed."""
 
@@ -130,13 +171,20 @@ class FakeTable:
         self.closed = False
         self.hold = threading.Event()
         self.hold.set()
+        self.tallies: list[Tally] = []
+        self.refuse: psycopg.DataError | None = None
 
     def write(self, rejects: Sequence[Reject]) -> None:
         self.asked += 1
         self.hold.wait(20)
+        if self.error is not None or self.refuse is not None:
+            raise self.error or self.refuse or AssertionError
+        self.written += rejects
+
+    def count(self, tallies: Sequence[Tally]) -> None:
         if self.error is not None:
             raise self.error
-        self.written += rejects
+        self.tallies += tallies
 
     def forget_old(self) -> None:
         if self.error is not None:
@@ -231,3 +279,45 @@ def test_the_table_is_found_again_after_an_outage(own_postgres: Postgres) -> Non
     with psycopg.connect(own_postgres.url) as connection:
         rows = connection.execute("SELECT did FROM reject ORDER BY id").fetchall()
     assert rows == [(did(1),), (did(3),)]
+
+
+def test_no_drop_goes_uncounted_while_the_database_is_away(
+    loop_run: LoopRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.reject_table.AWAY_S", 0.01)
+
+    async def story() -> None:
+        ledger, table = Ledger(), FakeTable()
+        table.error = psycopg.OperationalError("away")
+        keeper = Keeper(ledger, table, 0.01)
+        running = asyncio.create_task(keeper.run())
+        for number in range(100):
+            note(ledger, number % 3)
+        await until(lambda: table.asked > 2)
+        note(ledger, 1, RARE)
+        table.error = None
+        await until(lambda: len(table.tallies) == 2)
+        for number in range(7):
+            note(ledger, number)
+        await keeper.end()  # the last ones are counted, too
+        assert [(tally.reason, tally.times) for tally in table.tallies] == [
+            (FLOOD, 100), (RARE, 1), (FLOOD, 7),
+        ]  # fmt: skip
+        await running
+
+    loop_run(story())
+
+
+def test_a_row_that_is_refused_is_counted_all_the_same(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        ledger, table = Ledger(), FakeTable()
+        table.refuse = psycopg.DataError("a value it does not take")
+        keeper = Keeper(ledger, table, 0.01)
+        running = asyncio.create_task(keeper.run())
+        note(ledger, 1)
+        await until(lambda: [tally.times for tally in table.tallies] == [1])
+        assert ledger.counts.lost == 1
+        await keeper.end()
+        await running
+
+    loop_run(story())

@@ -25,6 +25,7 @@ from ingest.rejects import (
     WAITING_ROWS,
     Claim,
     Ledger,
+    Tally,
     bytes_of,
     claim_of,
     worth,
@@ -81,6 +82,23 @@ def test_what_is_in_the_log_already_is_no_reject_and_other_replays_are() -> None
         DropReason.REV_NOT_NEWER, DropReason.SEQ_NOT_RISING,
     ]  # fmt: skip
     assert ledger.counts.passed_over == 0
+
+
+def test_every_drop_is_counted_kept_or_not_and_no_replay_of_what_is_in_the_log() -> None:
+    ledger = Ledger()
+    for number in range(1000):
+        note(ledger, 1, now_s=NOW_S + number / 1000)
+    note(ledger, 1, RARE, now_s=NOW_S - 5)
+    note(ledger, 1, host=0)
+    note(ledger, 1, DropReason.DUPLICATE)
+    tallies = [Tally(0, FOREIGN, 1, NOW_S), Tally(1, FOREIGN, 1000, NOW_S + 0.999)]
+    taken = ledger.take_tally()
+    assert sorted(taken) == sorted([*tallies, Tally(1, RARE, 1, NOW_S - 5)])
+    assert ledger.take_tally() == []
+    # What could not be written adds up with what came since.
+    note(ledger, 1, now_s=NOW_S + 7)
+    ledger.give_back_tally(taken)
+    assert Tally(1, FOREIGN, 1001, NOW_S + 7) in ledger.take_tally()
 
 
 def test_a_flood_of_one_reason_takes_its_own_share_and_no_other() -> None:
