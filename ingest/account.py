@@ -13,18 +13,24 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from common.envelope import NEVER_SEEN, AccountState, Judged
 from common.event import Event
+from common.limits import TRUSTED, EventLimits
 from common.verdict import DropReason
 from ingest.config import EVENT_BYTES
 from ingest.judge import Known, Source
+from ingest.limiter import Limiter
 from ingest.questions import Need
 from ingest.upstream import Entry, Upstream
 
-if TYPE_CHECKING:
-    from ingest.backoff import Backoff
+
+class Progress(Protocol):
+    """Is told that something was achieved with a host."""
+
+    def progress(self) -> None:
+        """An event of it is finished."""
 
 
 class Cause(Enum):
@@ -42,13 +48,17 @@ class Feed:
 
     shard: of the host. epoch: of the lease under which it is read. unfinished_bytes: taken from it
     and not finished. held: its events that wait, oldest first. backoff: told of progress.
+    limiter: of all that it sends. limited_by: why it is not read just now, of ingest.limiter.WHYS, or None;
+    limited_until_s: until when that is, steady seconds. slowed: the queues of accounts whose commits
+    wait for the others' sake, and deferred_bytes: what those take, see ingest.fairness.
     released: it is read no longer, and nothing of it is under way. work: what was read of it since that
     was asked last, see ingest.load.
     """
 
     __slots__ = (
-        "backoff", "epoch", "generation", "held", "held_bytes", "released", "resumed_at",
-        "saved_seq", "shard", "source", "unfinished_bytes", "upstream", "work",
+        "backoff", "deferred_bytes", "epoch", "generation", "held", "held_bytes", "limited_by",
+        "limited_until_s", "limiter", "released", "resumed_at", "saved_seq", "shard", "slowed",
+        "source", "unfinished_bytes", "upstream", "work",
     )  # fmt: skip
 
     def __init__(
@@ -57,11 +67,12 @@ class Feed:
         generation: int,
         shard: int,
         cursor: int | None,
-        backoff: Backoff | None = None,
+        backoff: Progress | None = None,
         *,
         epoch: int = 0,
+        limits: EventLimits = TRUSTED,
     ) -> None:
-        """Args: cursor: see ingest.upstream.Upstream."""
+        """Args: cursor: see ingest.upstream.Upstream. limits: of what it may send."""
         self.source = source
         self.generation = generation
         self.shard = shard
@@ -73,6 +84,11 @@ class Feed:
         self.work = 0
         self.held: OrderedDict[Pending, None] = OrderedDict()
         self.held_bytes = 0
+        self.limiter = Limiter(limits)
+        self.limited_by: str | None = None
+        self.limited_until_s = 0.0
+        self.slowed: dict[Account, Queue] = {}
+        self.deferred_bytes = 0
         self.saved_seq = cursor
         """The cursor last told to persist."""
         self.resumed_at: int | None = None
@@ -84,12 +100,13 @@ class Pending:
 
     entry: its place in the host's stream, None of what we say ourselves.
     received_s: when its last byte was read, steady seconds. judged: as it was sent, None before.
-    size: what it takes in memory, in bytes. due_s: before that it does not go on (see
+    size: what it takes in memory, in bytes. deferred: it waits and does not count for its host yet, see
+    ingest.fairness. due_s: before that it does not go on (see
     common.rates), 0 before that was asked. waived: see ingest.judge.Accept.
     """
 
     __slots__ = (
-        "account", "due_s", "entry", "event", "feed", "judged", "received_s", "size", "waived",
+        "account", "deferred", "due_s", "entry", "event", "feed", "judged", "received_s", "size", "waived",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +119,7 @@ class Pending:
         self.received_s = received_s
         self.size = len(event.raw) + EVENT_BYTES
         self.due_s = 0.0
+        self.deferred = False
         self.judged: Judged | None = None
         self.waived: DropReason | None = None
 
@@ -131,12 +149,13 @@ class Account:
     tried_s: when a question was last begun. asking: the hosts for which a look-up is under way.
     need: the most urgent one that it is for, while there is any. failing_s: since when it
     alone could not be told, steady seconds; 0 when it could. recall: see common.envelope.Judged.
-    queues: by number of the host; none is empty.
+    queues: by number of the host; none is empty. used: commits that count for it, as of used_s, steady
+    seconds; see ingest.fairness.
     """
 
     __slots__ = (
         "asked_s", "asking", "did", "failing_s", "identity", "in_flight", "need", "queues", "recall",
-        "recalled", "state", "told_s", "tried_s",
+        "recalled", "state", "told_s", "tried_s", "used", "used_s",
     )  # fmt: skip
 
     def __init__(self, did: str) -> None:
@@ -153,6 +172,8 @@ class Account:
         self.in_flight = 0
         self.recalled: list[Pending] = []
         self.queues: dict[int, Queue] = {}
+        self.used = 0.0
+        self.used_s = 0.0
 
     @property
     def idle(self) -> bool:

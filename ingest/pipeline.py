@@ -29,6 +29,7 @@ from ingest.account import Account, Accounts, Cause, Feed, Pending
 from ingest.clock import Clock
 from ingest.config import Limits
 from ingest.counts import KIND_LABELS, Counts
+from ingest.fairness import Fairness
 from ingest.in_flight import InFlight
 from ingest.inquiry import Told
 from ingest.judge import Known
@@ -76,8 +77,13 @@ class Pipeline:
         self._may_give_up = may_give_up
         self._on_drop = on_drop
         self._accounts = Accounts(limits.accounts)
+        self._fairness = Fairness(limits)
         self._waiting = Waiting(
-            limits, may_give_up=may_give_up, give_up=self._given_up, wake_after=wake_after
+            limits,
+            self._fairness,
+            may_give_up=may_give_up,
+            give_up=self._given_up,
+            wake_after=wake_after,
         )
         self.counts = Counts()
         self.clock = Clock()
@@ -88,6 +94,7 @@ class Pipeline:
             self.clock,
             self._in_flight,
             memory,
+            self._fairness,
             ask=ask,
             ask_status=ask_status,
             began=self._began,
@@ -111,6 +118,11 @@ class Pipeline:
         return len(self._in_flight)
 
     @property
+    def deferred_bytes(self) -> int:
+        """What waits for the sake of other accounts takes. See ingest.fairness."""
+        return self._fairness.deferred_bytes
+
+    @property
     def in_flight_bytes(self) -> int:
         """What those take."""
         return self._in_flight.bytes
@@ -132,7 +144,7 @@ class Pipeline:
         counts = self.counts
         if type(decoded) is Event:
             counts.received[KIND_LABELS[decoded.kind]] += 1
-            entry = feed.upstream.begin(decoded.seq)
+            entry = feed.upstream.begin(decoded.seq, decoded.rev)
             if entry is None:
                 self.drop(feed, _repeated(feed, decoded.seq), raw, decoded)
                 return None
@@ -140,7 +152,8 @@ class Pipeline:
             pending = Pending(decoded, feed, entry, account, now_s)
             self._began(pending)
             if feed.source.host in account.queues:
-                self._waiting.put(pending, None, now_s)
+                if self._waiting.put(pending, None, now_s):
+                    self._unjudged[account] = None
                 return None
             cause = Cause.TURN if account.recalled else self._settling.settle(pending, now_s)
             if cause is not None:
@@ -209,6 +222,10 @@ class Pipeline:
                     self._waiting.waits_for(queue, cause, now_s)
                     break
                 self._waiting.remove(pending)
+
+    def hurry(self, feed: Feed) -> None:
+        """The limits of a host are others now: look at all of it that they slow."""
+        self._unjudged.update(dict.fromkeys(feed.slowed))
 
     @property
     def has_more(self) -> bool:

@@ -27,6 +27,7 @@ from ingest.clock import Clock
 from ingest.config import Limits
 from ingest.counts import Counts
 from ingest.did_document import NotFound
+from ingest.fairness import Fairness
 from ingest.in_flight import InFlight
 from ingest.inquiry import Inquiries, Told
 from ingest.judge import (
@@ -62,6 +63,7 @@ class Settling:
         clock: Clock,
         in_flight: InFlight,
         memory: NodeMemory | None,
+        fairness: Fairness,
         *,
         ask: Callable[[str, int, float, Need], None],
         ask_status: Callable[[str, int], None],
@@ -76,6 +78,7 @@ class Settling:
         self._clock = clock
         self._in_flight = in_flight
         self._memory = memory
+        self._fairness = fairness
         self._ask = ask
         self._began = began
         self._finish_dropped = dropped
@@ -104,7 +107,17 @@ class Settling:
             if not pending.due_s:
                 pending.due_s = self._rates.take(event.kind, event.did, host, now_s)
             if pending.due_s > now_s:
+                if self._waits_too_long(pending):
+                    self.given_up(pending)
+                    drop = Drop(DropReason.RATE_LIMITED, "would wait too long", event.seq)
+                    self._finish_dropped(pending, drop)
+                    return None
                 return Cause.RATE
+        elif pending.judged is None:
+            pending.due_s = self._fairness.due_s(pending, now_s)
+            if pending.due_s > now_s:
+                return Cause.RATE
+            self._fairness.goes_on(pending)
         identity = account.identity
         if identity is None:
             early = judge_early(event, account.state, self._clock.wall_s(now_s))
@@ -140,6 +153,8 @@ class Settling:
         if type(verdict) is Accept:
             if event.rev is not None:
                 clock.is_not_ahead(host, event.rev, now_s)
+            if event.kind is _COMMIT and pending.judged is None:
+                self._fairness.sent(pending, now_s)
             self._in_flight.send(pending, verdict, clock.distance_s)
         elif type(verdict) is NeedFreshIdentity:
             return self._look_up(pending, now_s, Need.NEWER)
@@ -152,6 +167,20 @@ class Settling:
             # It goes on being used until the newer one is there.
             self._look_up(pending, now_s, Need.REFRESH)
         return cause
+
+    def _waits_too_long(self, pending: Pending) -> bool:
+        """Whether an event that is no commit goes rather than keep its host's cursor behind for it.
+
+        The newest #account stays, as it is how the account is (S-ACC-19).
+        """
+        if pending.due_s - pending.received_s <= self._limits.rate_s:
+            return False
+        if pending.event.kind is not Kind.ACCOUNT:
+            return True
+        queue = pending.account.queues.get(pending.feed.source.host)
+        return queue is not None and any(
+            other.event.kind is Kind.ACCOUNT and other is not pending for other in queue.events
+        )
 
     def _judge_again(
         self, pending: Pending, identity: Known, now_s: float, *, fresh: bool

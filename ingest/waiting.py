@@ -7,7 +7,8 @@ there. What the first one of a queue waits for (its cause) says what happens at 
                oldest goes, as IDENTITY_UNRESOLVED
     STATUS     the host does not say how the account is: its oldest goes, as ACCOUNT_INACTIVE
     RATE       the account's host says too much: as RATE_LIMITED goes the oldest that is neither a
-               commit nor the newest #account, then the oldest commit
+               commit nor the newest #account, also of those that would wait too long
+               (ingest.settling). Commits wait (ingest.fairness), and none goes
     CLOCK      it shows whose clock is wrong within seconds, and if it is ours nothing may be
                lost: the host is read no further
     TURN       as CLOCK: it is judged as soon as the others had their turn, or persist has answered
@@ -30,6 +31,7 @@ from common.syntax import WEB_METHOD
 from common.verdict import Drop, DropReason
 from ingest.account import Account, Cause, Feed, Pending, Queue
 from ingest.config import Limits
+from ingest.fairness import Fairness
 
 CLOCK_AGAIN_S: Final = 1.0
 """How often an event from the future is held against the clock again, in seconds."""
@@ -45,6 +47,7 @@ class Waiting:
     def __init__(
         self,
         limits: Limits,
+        fairness: Fairness,
         *,
         may_give_up: Callable[[str, float], bool],
         give_up: Callable[[Pending, Drop], None],
@@ -58,6 +61,7 @@ class Waiting:
             wake_after: have `due` asked after so many seconds.
         """
         self._limits = limits
+        self._fairness = fairness
         self._may_give_up = may_give_up
         self._give_up = give_up
         self._wake_after = wake_after
@@ -68,8 +72,8 @@ class Waiting:
 
     # --- in and out ---
 
-    def put(self, pending: Pending, cause: Cause | None, now_s: float) -> None:
-        """An event has to wait, behind those that do already.
+    def put(self, pending: Pending, cause: Cause | None, now_s: float) -> bool:
+        """An event has to wait, behind those that do already → whether the first may go on for it.
 
         Args: cause: what for, if it is the first; None if there are others, whatever theirs is.
         """
@@ -78,10 +82,14 @@ class Waiting:
         queue.events.append(pending)
         if cause is not None:
             self.waits_for(queue, cause, now_s)
+        full = False
+        if queue.cause is Cause.RATE and pending.event.kind is Kind.COMMIT:
+            full = not self._fairness.defer(pending)
         if queue.held_bytes > self._limits.did_held_bytes and len(queue.events) > 1:
             self._shorten(queue, account, now_s)
         if feed.held_bytes > self._limits.host_held_bytes:
             self._relieve(feed, now_s)
+        return full
 
     def put_back(self, pending: Pending, now_s: float) -> None:
         """An event that had left has to be judged again, before those that wait."""
@@ -97,6 +105,8 @@ class Waiting:
         queue.events.remove(pending)
         if not queue.events:
             del queues[feed.source.host]
+            feed.slowed.pop(pending.account, None)
+        self._fairness.let_go(pending)
         queue.held_bytes -= size
         feed.held_bytes -= size
         del feed.held[pending]
@@ -107,8 +117,13 @@ class Waiting:
         if queue.cause is not cause:
             queue.cause = cause
             queue.since_s = now_s
+        first = queue.events[0]
+        if cause is Cause.RATE and first.event.kind is Kind.COMMIT:
+            first.feed.slowed[first.account] = queue
+        else:
+            first.feed.slowed.pop(first.account, None)
         if cause is Cause.RATE:
-            self._alarm(queue, queue.events[0].due_s, now_s)
+            self._alarm(queue, first.due_s, now_s)
         elif cause is Cause.CLOCK:
             self._alarm(queue, now_s + CLOCK_AGAIN_S, now_s)
 
@@ -170,7 +185,10 @@ class Waiting:
             if reason is None:
                 return
             if reason is DropReason.RATE_LIMITED:
-                self._drop(_least_missed(queue), reason)
+                least = _least_missed(queue)
+                if least is None:
+                    return
+                self._drop(least, reason)
             else:
                 self._drop(queue.events[0], reason)
                 if reason is DropReason.IDENTITY_UNRESOLVED and account.identity is not None:
@@ -220,14 +238,14 @@ class Waiting:
         self._give_up(pending, Drop(reason, "waited too long", pending.event.seq))
 
 
-def _least_missed(queue: Queue) -> Pending:
-    """Of a queue with too much that is no commit: what goes first.
+def _least_missed(queue: Queue) -> Pending | None:
+    """Of a queue with too much that is no commit: what goes first, if anything may.
 
-    The newest #account stays, as it is how the account is (S-ACC-19). Commits stay while there is
-    anything else: they are not too many, they only stand behind.
+    The newest #account stays, as it is how the account is (S-ACC-19), and so do commits: the host is
+    read no further instead.
     """
     newest = next((p for p in reversed(queue.events) if p.event.kind is Kind.ACCOUNT), None)
     for pending in queue.events:
         if pending.event.kind is not Kind.COMMIT and pending is not newest:
             return pending
-    return next(pending for pending in queue.events if pending is not newest)
+    return None

@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
+from common.limits import TRUSTED, EventLimits
+from ingest.account import Feed
 from ingest.config import Limits
+from ingest.judge import Source
+from ingest.limiter import CATCH_UP
 from ingest.turns import MESSAGES_A_TURN, SMALL_SHARE_BYTES, Turns
+from ingest.upstream import Entry
 
 LIMITS = Limits(
-    turn_s=0.005, in_flight_bytes=1000, host_high_bytes=2_000_000, host_low_bytes=1_000_000,
+    ahead_events=1000, turn_s=0.005, in_flight_bytes=1000, host_high_bytes=2_000_000, host_low_bytes=1_000_000,
     process_high_bytes=5_000_000, process_low_bytes=3_000_000,
 )  # fmt: skip
 
@@ -22,27 +27,36 @@ class Pipeline:
     def __init__(self) -> None:
         self.in_flight_bytes = 0
         self.unfinished_bytes = 0
+        self.deferred_bytes = 0
         self.more = 0
+        self.hurried: list[Feed] = []
 
     @property
     def has_more(self) -> bool:
         return self.more > 0
 
     def judge_more(self, now_s: float) -> None:
-        assert now_s == 1000.0
+        assert now_s >= 1000.0
         self.more -= 1
+
+    def hurry(self, feed: Feed) -> None:
+        self.hurried.append(feed)
 
 
 class Host:
     """A subscription as `Turns` sees one; its messages are their own sizes."""
 
-    def __init__(self, story: Story, name: str) -> None:
+    def __init__(self, story: Story, name: str, limits: EventLimits) -> None:
         self.name = name
+        self.feed = Feed(Source(1, name), 1, 0, None, limits=limits)
         self.inbox: deque[int] = deque()
         self.inbox_bytes = 0
         self.held_bytes = 0
         self.reads = True
         self.pauses = 0
+        self.numbers = False
+        self.first: Entry | None = None
+        """With `numbers`: what it says has some, and all is finished at once but for this."""
         self._story = story
 
     @property
@@ -57,8 +71,15 @@ class Host:
         self.reads = True
 
     def handle_one(self, now_s: float) -> None:
-        assert now_s == 1000.0
+        assert now_s == self._story.now_s
         self.inbox_bytes -= self.inbox.popleft()
+        if self.numbers:
+            entry = self.feed.upstream.begin((self.feed.upstream.last_seq or 0) + 1)
+            assert entry is not None
+            if self.first is None:
+                self.first = entry
+            else:
+                self.feed.upstream.finish(entry)
         self._story.judged.append(self.name)
         self._story.spent_s += self._story.cost_s
 
@@ -69,6 +90,8 @@ class Story:
     def __init__(self, cost_s: float = 0.0) -> None:
         self.cost_s = cost_s
         self.spent_s = 0.0
+        self.now_s = 1000.0
+        self.woken: list[float] = []
         self.judged: list[str] = []
         self.again: list[float] = []
         self.done = 0
@@ -79,16 +102,17 @@ class Story:
             LIMITS,
             again=self.again.append,
             done=self._done,
-            now_s=lambda: 1000.0,
+            wake_after=self.woken.append,
+            now_s=lambda: self.now_s,
             spent_s=lambda: self.spent_s,
         )
 
     def _done(self) -> None:
         self.done += 1
 
-    def host(self, name: str, *sizes: int) -> Any:
+    def host(self, name: str, *sizes: int, limits: EventLimits = TRUSTED) -> Any:
         """A host that has said messages of these sizes."""
-        host: Any = Host(self, name)
+        host: Any = Host(self, name, limits)
         self.turns.hosts.add(host)
         host.inbox.extend(sizes)
         host.inbox_bytes = sum(sizes)
@@ -236,3 +260,176 @@ def test_a_host_that_is_forgotten_is_neither_read_on_nor_counted() -> None:
     gone.held_bytes = story.pipeline.unfinished_bytes = 0
     story.turns.balance()
     assert not gone.reads
+
+
+# --- by rate (S-RAT-06) ---
+
+TEN = EventLimits(10, 10_000, 100_000)
+
+
+def pass_s(story: Story, seconds: float) -> None:
+    """So much later, what was asked for by then has happened."""
+    story.now_s += seconds
+    story.turns.wake()
+    story.turns.take()
+
+
+def test_a_host_at_its_limit_is_not_read_and_what_it_said_stays_where_it_is() -> None:
+    story = Story()
+    busy = story.host("busy", *[1] * 25, limits=TEN)
+    other = story.host("other", *[1] * 25)
+    story.turns.take()
+    assert story.judged.count("busy") == 10
+    assert story.judged.count("other") == 25
+    assert (busy.reads, len(busy.inbox)) == (False, 15)
+    assert other.reads
+    # Everybody sees it, with its end.
+    assert (busy.feed.limited_by, busy.feed.limited_until_s) == ("second", 1001.0)
+    assert other.feed.limited_by is None
+    assert story.woken[-1] == pytest.approx(0.1)
+    pass_s(story, story.woken[-1] + 0.001)
+    assert story.judged.count("busy") == 11
+    assert not busy.reads
+    pass_s(story, 1.0)
+    assert story.judged.count("busy") == 21
+    pass_s(story, 1.0)
+    assert story.judged.count("busy") == 25
+    assert busy.reads
+    # What is over is shown for a moment more, or a busy host would seem to be limited now and then.
+    story.turns.balance()
+    assert busy.feed.limited_by == "second"
+    story.now_s += 3.0
+    story.turns.balance()
+    assert (busy.feed.limited_by, busy.feed.limited_until_s) == (None, 0.0)
+    assert story.turns.slowing.waited_s["second"] == pytest.approx(2.1, abs=0.2)
+
+
+def test_a_turn_that_ends_early_gives_back_what_it_did_not_take() -> None:
+    story = Story(cost_s=0.004)
+    story.host("slow work", *[1] * 10, limits=TEN)
+    for _ in range(5):
+        story.turns.take()
+    assert len(story.judged) == 10
+
+
+def test_raised_limits_let_a_host_go_on_at_once_even_if_it_waits_for_tomorrow() -> None:
+    story = Story()
+    busy = story.host("busy", *[1] * 400, limits=EventLimits(1000, 1000, 40))
+    story.turns.take()
+    assert (len(story.judged), busy.feed.limited_by) == (40, "day")
+    assert busy.feed.limited_until_s - story.now_s > 1000
+    story.turns.set_limits(busy, EventLimits(1000, 1000, 40))
+    story.turns.take()
+    assert len(story.judged) == 40
+    story.turns.set_limits(busy, EventLimits(1000, 1000, 340))
+    assert busy.reads
+    assert not busy.feed.limited_by
+    assert story.pipeline.hurried == [busy.feed]
+    story.turns.take()
+    # What was used stays used.
+    assert (len(story.judged), busy.feed.limited_by) == (340, "day")
+    # And a limit of nothing is one, too.
+    story.turns.set_limits(busy, EventLimits(0, 1000, 10_000))
+    pass_s(story, 3600.0)
+    assert len(story.judged) == 340
+    assert busy.feed.limited_by == "second"
+    story.turns.set_limits(busy, TRUSTED)
+    story.turns.take()
+    assert len(story.judged) == 400
+
+
+def test_others_may_slow_a_host_by_the_same_means_and_the_last_word_counts() -> None:
+    story = Story()
+    host = story.host("backlog", *[1] * 5)
+    story.turns.slow(host, 1010.0, CATCH_UP)
+    story.turns.take()
+    assert (story.judged, host.reads, host.feed.limited_by) == ([], False, CATCH_UP)
+    story.turns.slow(host, 1005.0, CATCH_UP)
+    assert story.turns.slowing.counts() == {CATCH_UP: 1}
+    pass_s(story, 5.0)
+    assert (len(story.judged), host.reads) == (5, True)
+    # Its first end says nothing any more.
+    story.turns.slow(host, 1020.0, CATCH_UP)
+    pass_s(story, 6.0)
+    assert not host.reads
+
+
+def test_a_host_that_holds_too_much_is_not_read_when_its_wait_ends_and_the_other_way_round() -> (
+    None
+):
+    story = Story()
+    host = story.host("both")
+    host.held_bytes = story.pipeline.unfinished_bytes = 3_000_000
+    story.turns.balance()
+    story.turns.slow(host, 1010.0, CATCH_UP)
+    pass_s(story, 10.0)
+    assert not host.reads
+    story.turns.slow(host, 1020.0, CATCH_UP)
+    host.held_bytes = story.pipeline.unfinished_bytes = 0
+    story.turns.balance()
+    assert not host.reads
+    pass_s(story, 10.0)
+    assert host.reads
+
+
+def test_a_new_connection_of_a_host_that_waits_is_not_read_either() -> None:
+    story = Story()
+    host = story.host("again")
+    story.turns.slow(host, 1010.0, CATCH_UP)
+    host.reads = True
+    host.inbox.append(1)
+    story.turns.has_messages(host)
+    story.turns.take()
+    assert (story.judged, host.reads) == ([], False)
+    pass_s(story, 10.0)
+    assert (story.judged, host.reads) == (["again"], True)
+
+
+def test_a_host_that_is_forgotten_waits_for_nothing() -> None:
+    story = Story()
+    host = story.host("banned", *[1] * 25, limits=TEN)
+    story.turns.take()
+    story.turns.forget(host)
+    assert host.feed.limited_by is None
+    assert story.turns.slowing.counts() == {}
+    pass_s(story, 100.0)
+    assert len(story.judged) == 10
+    assert not host.reads
+
+
+# --- by number ---
+
+
+def test_a_host_too_far_ahead_of_its_oldest_event_is_not_read_until_that_is_finished() -> None:
+    story = Story()
+    host, other = story.host("ahead", *[1] * 3000), story.host("other", *[1] * 100)
+    host.numbers = True
+    story.turns.take()
+    assert (host.reads, other.reads, story.turns.ahead) == (False, True, 1)
+    assert 1000 < host.feed.upstream.ahead <= 1000 + MESSAGES_A_TURN
+    taken = story.judged.count("ahead")
+    story.turns.room()
+    pass_s(story, 100.0)
+    assert story.judged.count("ahead") == taken
+    # No bytes speak against it, and no limit: it is the number that does.
+    assert host.unfinished_bytes < SMALL_SHARE_BYTES
+    assert host.feed.limited_by is None
+    host.feed.upstream.finish(host.first)
+    story.turns.room()
+    assert (host.reads, story.turns.ahead) == (True, 0)
+    story.turns.take()
+    assert story.judged.count("ahead") == 3000
+
+
+def test_what_is_put_off_is_not_shared_out() -> None:
+    story = Story()
+    hosts = [story.host(str(number)) for number in range(4)]
+    for host in hosts:
+        host.held_bytes = 700_000
+    story.pipeline.unfinished_bytes = 5_000_001
+    story.turns.balance()
+    assert all(host.reads for host in hosts)
+    # 3 MB are to be shared, and 1.2 MB of them are taken.
+    story.pipeline.deferred_bytes = 1_200_000
+    story.turns.balance()
+    assert not any(host.reads for host in hosts)
