@@ -20,13 +20,13 @@ RECORDS: Final = 2000
 class Simnet:
     """The simulated network as a process, steered over its control port."""
 
-    def __init__(self) -> None:
-        """Start it, and wait for its addresses."""
+    def __init__(self, *arguments: str) -> None:
+        """Start it, and wait for its addresses. arguments: more of them, or others."""
         self.process = subprocess.Popen(
             [
                 sys.executable, "-m", "tests.simnet", "--hosts", str(HOSTS), "--accounts",
                 str(ACCOUNTS), "--records", str(RECORDS), "--genesis-share", "0",
-                "--start", "control", "--lifetime", "1200", "--p256-share", "0",
+                "--start", "control", "--lifetime", "1200", "--p256-share", "0", *arguments,
             ],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -35,7 +35,7 @@ class Simnet:
         self._control = socket.create_connection(("127.0.0.1", self.ready["control_port"]))
         self._lines = cast("IO[str]", self._control.makefile("rw"))
 
-    def do(self, what: str, **arguments: Any) -> dict[str, Any]:
+    def do(self, what: str, /, **arguments: Any) -> dict[str, Any]:
         """One command; its answer.
 
         Raises:
