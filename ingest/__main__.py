@@ -32,6 +32,7 @@ async def main(context: Context) -> None:
         allow_insecure=settings.allow_insecure_hosts,
         account_limit=settings.default_account_limit,
         documents_url=database_url,
+        dials_per_second=settings.dials_per_second,
         ready=context.ready,
     )
     try:

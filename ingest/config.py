@@ -11,6 +11,7 @@ from typing import Final
 
 from common.envelope import Kind
 from common.rates import Rate
+from ingest.dials import AT_ONCE
 from ingest.share import LOOK_S
 
 MESSAGE_BYTES: Final = 100
@@ -51,11 +52,16 @@ STATUS_RATE: Final = Rate(burst=300, every_s=0.1)
 class Limits:
     """Bounds and delays.
 
-    connect_s: DNS, TCP and TLS. handshake_s: the whole WebSocket handshake after that.
+    dns_s, tcp_s, tls_s, handshake_s: of each step on the way to a host's events.
     ping_s: after so long without a byte we ask, and after as long again the connection is dead.
-    retry_first_s, retry_longest_s: back-off of one host, before jitter.
+    retry_first_s, retry_longest_s: back-off of one host, before jitter, until it counts as offline.
+    retry_slow_s: how far it doubles after that. See ingest.lifecycle.Delays for these.
     retry_refused_s: after an error frame, or when the host is a relay: nothing will change soon.
-    offline_failures: attempts without progress after which a host counts as offline.
+    restart_look_s: between two looks whether a host's numbers have begun anew.
+    offline_failures: attempts without progress after which a host counts as offline: ten minutes.
+    stood_s: a connection that stood for so long was progress, though nothing came: a host with few
+        accounts is silent for days, and its connections end now and then.
+    dials_at_once: dials under way in one process.
     All bounds of bytes count EVENT_BYTES for each event besides its frame.
     host_high_bytes, host_low_bytes: unfinished bytes of one host at which its socket is no longer
         read, and read again. 8 MB is a second of the busiest host, and one frame has 5 MB at most.
@@ -64,6 +70,13 @@ class Limits:
         single event may always wait.
     host_held_bytes: the same for all DIDs of one host; below host_high_bytes, so that a few
         broken DIDs never stop their host.
+    host_deferred_bytes: commits of a host that wait for the sake of its other accounts, besides what it
+        may hold: an import of some thousand. process_deferred_bytes: the same of all hosts, part of
+        what the process may hold.
+    ahead_events: so many events of a host may be finished above its oldest unfinished one, each of which
+        persist remembers, before it is read no further.
+    rate_s: how long an event that is no commit may wait for being too many of its kind. A burst of a
+        whole host that fills host_high_bytes waits for a minute and a half.
     hopeless_s: so long a document must have been asked for in vain before any of that is dropped:
         by then it shows whether the directory fails for others too.
     held_s: how long an event may wait for a document that only its DID is missing.
@@ -76,19 +89,29 @@ class Limits:
     look_s: how often the table of leases is looked at.
     """
 
-    connect_s: float = 15.0
+    dns_s: float = 10.0
+    tcp_s: float = 10.0
+    tls_s: float = 10.0
     handshake_s: float = 15.0
     ping_s: float = 30.0
     retry_first_s: float = 1.0
     retry_longest_s: float = 300.0
+    retry_slow_s: float = 21_600.0
     retry_refused_s: float = 600.0
-    offline_failures: int = 6
+    restart_look_s: float = 120.0
+    offline_failures: int = 10
+    stood_s: float = 300.0
+    dials_at_once: int = AT_ONCE
     host_high_bytes: int = 8_000_000
     host_low_bytes: int = 4_000_000
     process_high_bytes: int = 64_000_000
     process_low_bytes: int = 48_000_000
     did_held_bytes: int = 1_000_000
     host_held_bytes: int = 4_000_000
+    host_deferred_bytes: int = 12_000_000
+    process_deferred_bytes: int = 24_000_000
+    ahead_events: int = 500_000
+    rate_s: float = 300.0
     hopeless_s: float = 15.0
     held_s: float = 600.0
     turn_s: float = 0.005

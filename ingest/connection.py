@@ -55,6 +55,8 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._heard_s = self._loop.time()
         self._pinged = False
+        self.silent = False
+        """It was cut because nothing came of it, not even a pong."""
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self.opened: asyncio.Future[None] = self._loop.create_future()
@@ -203,6 +205,7 @@ class Connection(asyncio.Protocol):
             wait_s = self._ping_s
         elif wait_s <= 0:
             if self._pinged:
+                self.silent = True
                 self.fail(f"silent for {silent_s:.0f} s, and no pong")
                 return
             self._pinged = True

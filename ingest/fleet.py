@@ -1,14 +1,15 @@
 """Which hosts does this process read now, and how strictly does it judge them?
 
-Those of the shards that are its own to read (ingest.leases). The table of hosts is read again and
-again, and whenever a shard has come: hosts that are new are begun with, a few dozen a second, from
-their cursor as it is then; those that an operator no longer wants are let go, and levels are taken
-over. What was seen of hosts at `observe` is written down there, too; some may move up for it.
+Those of the shards that are its own to read (ingest.leases). The table of hosts is read when an operator
+has changed anything (common/control.py), when a shard has come, and now and then: hosts that are new are
+begun with, from their cursor as it is then; those that an operator no longer wants are let go; levels and
+limits are taken over; who is asked for is dialled. What was seen of hosts at `observe` is written down
+there, too; some may move up for it.
 
 While the database is away the hosts known so far go on being read. How a host is read is its
-subscription's matter.
+subscription's matter, and when it is dialled its dialer's.
 
-Source: S-HST-03, S-HST-07; design section 3, "Validation level per host".
+Source: S-HST-03, S-HST-06, S-HST-07; design section 3, "Validation level per host", and section 6.
 """
 
 from __future__ import annotations
@@ -23,18 +24,22 @@ from typing import Final, TypeVar
 
 import psycopg
 
+from common.control import LOOK_S
+from common.envelope import HostObservation
 from common.fetch import FetchError
 from common.verdict import Level
+from ingest import metrics
 from ingest.account import Feed
 from ingest.asker import Asker
 from ingest.hosts import HostRow, Table
 from ingest.levels import Watch
+from ingest.lifecycle import Signal, State
 from ingest.subscription import Subscription
 
 HOSTS_AGAIN_S: Final = 5.0
-"""How often the table of hosts is read, in seconds."""
-DIALS_A_SECOND: Final = 50.0
-"""New hosts are dialled at this rate, so that a start does not dial thousands at once."""
+"""How often the table of hosts is read when nothing is said to have changed, in seconds."""
+BEGUN_AT_ONCE: Final = 50
+"""Hosts that are begun with before the loop gets its turn, some 2 ms."""
 SEEDING_SHARD: Final = 0
 """Who reads this shard sees to it that there are hosts."""
 AGAIN_SOON_S: Final = 0.5
@@ -57,6 +62,8 @@ class Fleet:
         seed: Callable[[], Awaitable[None]],
         begin: Callable[[HostRow, int], Subscription],
         end: Callable[[Collection[Subscription]], None],
+        changed: Callable[[Subscription, HostRow], None],
+        unread: Callable[[HostObservation], None],
     ) -> None:
         """Nothing is read until `run`.
 
@@ -66,6 +73,8 @@ class Fleet:
                 SEEDING_SHARD of them seeds.
             seed: put the hosts in the table that were named, or that another relay lists.
             begin: make the subscription to a host, under this epoch. end: told of those that are let go.
+            changed: told of a host that is read, and of its row that is another now.
+            unread: told what is seen of a host that is not to be read.
         """
         self._table = table
         self._watch = watch
@@ -73,6 +82,14 @@ class Fleet:
         self._seed = seed
         self._subscribe = begin
         self._end = end
+        self._changed = changed
+        self._unread = unread
+        self._rows: dict[int, HostRow] = {}
+        """Of the hosts that are read, as they were taken over."""
+        self._resting: dict[int, tuple[int, HostObservation]] = {}
+        """What was told of hosts that are not to be read, with their shards: ours."""
+        self._anew: set[int] = set()
+        """Hosts whose numbers have begun anew, which the table does not know yet."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._retiring: dict[int, Subscription] = {}
         """Read no longer, and not finished."""
@@ -97,10 +114,15 @@ class Fleet:
                         await self._seed()
                         seeded = True
                     await self._note_levels()
-                    rows = [row for row in await self.ask(self._table.wanted) if not row.banned]
+                    await self._note_restarts()
+                    # Before them, too: what changes meanwhile is read the next time.
+                    version = await self.ask(self._table.version)
+                    rows = await self.ask(self._table.wanted)
                     await self._follow(group, rows, shards)
                     if self.subscriptions:
                         pause_s = HOSTS_AGAIN_S
+                    await self._until_changed(version, pause_s)
+                    continue
                 except (psycopg.Error, FetchError) as error:
                     if time.monotonic() - said_s > SAY_AGAIN_S:
                         said_s = time.monotonic()
@@ -108,11 +130,26 @@ class Fleet:
                             "waiting for the list of hosts",
                             extra={"fields": {"error": str(error).strip()[:300]}},
                         )
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause_s):
-                        await self._soon.wait()
+                await self._pause(AGAIN_SOON_S)
         finally:
             self._asker.end()
+
+    async def _until_changed(self, version: int, pause_s: float) -> None:
+        """Until an operator has changed something, there is more to read, or it is time.
+
+        Raises:
+            psycopg.Error: see ingest.hosts.Table.
+        """
+        ends_s = time.monotonic() + pause_s
+        while (left_s := ends_s - time.monotonic()) > 0 and not self._soon.is_set():
+            await self._pause(min(LOOK_S, left_s))
+            if not self._soon.is_set() and await self.ask(self._table.version) != version:
+                return
+
+    async def _pause(self, pause_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._soon.wait()
 
     async def ask(self, question: Callable[[], _T]) -> _T:
         """What the table gives or raises, asked by the one thread that has its connection; see `run`."""
@@ -123,13 +160,21 @@ class Fleet:
         """Another shard may be read: look at once."""
         self._soon.set()
 
+    def began_anew(self, subscription: Subscription) -> None:
+        """The numbers of a host have begun anew: it is to be read under its next generation."""
+        self._anew.add(subscription.feed.source.host)
+        self._soon.set()
+
     def retire(self, shards: Collection[int]) -> list[Subscription]:
         """Read the hosts of these no longer → their subscriptions, to be finished and ended."""
         retired = {h: s for h, s in self.subscriptions.items() if s.feed.shard in shards}
         for host, subscription in retired.items():
             self._tasks.pop(host).cancel()
             del self.subscriptions[host]
+            self._rows.pop(host, None)
             subscription.close()
+        # Whoever reads these shards next tells it himself.
+        self._resting = {h: told for h, told in self._resting.items() if told[0] not in shards}
         self._retiring.update(retired)
         return list(retired.values())
 
@@ -171,7 +216,7 @@ class Fleet:
     ) -> None:
         """Args: shards: that were readable before the rows were read."""
         self._watch.hosts(row.id for row in rows if row.level is Level.OBSERVE)
-        wanted = {row.id: row for row in rows}
+        wanted = {row.id: row for row in rows if _why_not(row) is None}
         gone = [
             host
             for host, subscription in self.subscriptions.items()
@@ -179,22 +224,100 @@ class Fleet:
         ]
         for host in gone:
             self._tasks.pop(host).cancel()
-        self._end([self.subscriptions.pop(host) for host in gone])
+            self._rows.pop(host, None)
+        ended = [self.subscriptions.pop(host) for host in gone]
+        self._end(ended)
+        self._tell_unread(rows, shards, [s.feed.source.host for s in ended])
         for host, subscription in self.subscriptions.items():
-            _set_level(subscription.feed, wanted[host].level)
-        for row in rows:
+            row = wanted[host]
+            was = self._rows.get(host, row)
+            self._rows[host] = row
+            if _wish(was) != _wish(row):
+                self._take_over(subscription, was, row)
+        begun = 0
+        for row in wanted.values():
             epoch = shards.get(row.shard)
             if epoch is None or row.id in self._tasks:
                 continue
             # The row is no good any more once the shard was let go, whoever has it now.
             if self._stopped or self._readable().get(row.shard) != epoch:
                 continue
+            self._rows[row.id] = row
             subscription = self.subscriptions[row.id] = self._subscribe(row, epoch)
             self._tasks[row.id] = group.create_task(subscription.run(), name=f"host {row.hostname}")
-            await asyncio.sleep(1 / DIALS_A_SECOND)
-            if self._soon.is_set():
-                # More to read: with its rows, as they are now.
-                return
+            begun += 1
+            if begun % BEGUN_AT_ONCE == 0:
+                await asyncio.sleep(0)
+                if self._soon.is_set():
+                    # More to read: with its rows, as they are now.
+                    return
+
+    def _take_over(self, subscription: Subscription, was: HostRow, row: HostRow) -> None:
+        """Something else is wanted of a host that is read."""
+        _set_level(subscription.feed, row.level)
+        if was.dial_asked != row.dial_asked:
+            subscription.stir(Signal.ASKED)
+        self._changed(subscription, row)
+
+    def _tell_unread(
+        self, rows: Collection[HostRow], shards: Mapping[int, int], ended: Collection[int]
+    ) -> None:
+        """What is seen of hosts that an operator does not want to be read, once for each."""
+        for host in set(ended) - {row.id for row in rows}:
+            # Deleted: nobody is shown it, and it is not connected when it comes back.
+            self._unread(HostObservation(host, State.IDLE.value, None))
+        resting = {}
+        for row in rows:
+            why = _why_not(row)
+            if why is not None and row.shard in shards:
+                seen = _resting(row, why)
+                resting[row.id] = row.shard, seen
+                if row.id not in self._resting:
+                    self._unread(seen)
+        self._resting = resting
+
+    async def _note_restarts(self) -> None:
+        """Begin the next generation of the hosts that need one."""
+        while self._anew:
+            host = self._anew.pop()
+            subscription = self.subscriptions.get(host)
+            if subscription is None:
+                continue
+            generation = subscription.feed.generation
+            try:
+                begun = await self.ask(partial(self._table.restart, host, generation, 0))
+            except psycopg.Error:
+                self._anew.add(host)
+                raise
+            if begun:
+                metrics.RESTARTS.inc()
+                _log.warning(
+                    "host's numbers have begun anew: it is read from its first event on, as another generation",
+                    extra={"fields": {
+                        "host": subscription.feed.source.hostname, "generation": generation + 1,
+                        "cursor": subscription.feed.upstream.last_seq,
+                    }},
+                )  # fmt: skip
+
+
+def _wish(row: HostRow) -> tuple[object, ...]:
+    """What an operator wants of a host that is read; the rest of its row is observed."""
+    return (
+        row.level, row.account_limit, row.trusted, row.per_second, row.per_hour, row.per_day,
+        row.dial_asked,
+    )  # fmt: skip
+
+
+def _why_not(row: HostRow) -> str | None:
+    """Why a host is not to be read; None: it is."""
+    if row.banned:
+        return "banned"
+    return f"another name of {row.alias_of}" if row.alias_of else None
+
+
+def _resting(row: HostRow, why: str) -> HostObservation:
+    state = State.BANNED if row.banned else State.IDLE
+    return HostObservation(row.id, state.value, why, events=row.events, restarts=row.restarts)
 
 
 def _is_another(subscription: Subscription, row: HostRow) -> bool:

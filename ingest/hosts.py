@@ -24,7 +24,7 @@ import psycopg
 
 from common.control import READ_VERSION, parents
 from common.fetch import Fetcher, FetchError
-from common.limits import TRUSTED_ACCOUNT_LIMIT, is_trusted
+from common.limits import TRUSTED_ACCOUNT_LIMIT, EventLimits, event_limits, is_trusted
 from common.owner import Owner
 from common.sharding import SHARD_COUNT, shard_of
 from common.target import BadTarget, Target, parse_target
@@ -76,6 +76,17 @@ class HostRow(NamedTuple):
     def banned(self) -> bool:
         """Whether its operator wants it not to be read, by its name or by its domain."""
         return self.wanted == BANNED
+
+    @property
+    def limits(self) -> EventLimits:
+        """What it may send."""
+        return event_limits(
+            self.account_limit,
+            trusted=self.trusted,
+            per_second=self.per_second,
+            per_hour=self.per_hour,
+            per_day=self.per_day,
+        )
 
     @property
     def shard(self) -> int:

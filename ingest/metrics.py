@@ -50,6 +50,22 @@ RELEASES: Final = counter(
 HOSTS: Final = gauge(
     "standpipe_hosts", "Hosts of this process by what is seen of them.", ["status"]
 )
+DIALS_WAITING: Final = gauge(
+    "standpipe_dials_waiting", "Hosts that wait for their turn to be dialled."
+)
+DIALS_UNDER_WAY: Final = gauge("standpipe_dials_under_way", "Hosts that are being dialled.")
+RESTARTS: Final = counter(
+    "standpipe_host_restarts",
+    "Hosts whose own numbers began anew, and that were read as another generation.",
+)
+LINKS: Final = counter(
+    "standpipe_links", "Connections to persist on another machine that came to be."
+)
+REFUSED_LINKS: Final = counter(
+    "standpipe_links_refused",
+    "Connections to persist on another machine that did not: refused (it does not know our key), failed.",
+    ["reason"],
+)
 PAUSED: Final = gauge(
     "standpipe_hosts_paused", "Hosts that are read no further until they hold less."
 )

@@ -2,7 +2,7 @@
 
     dial ─▶ handshake ─▶ messages ─▶ inbox ─▶ (worker's turn) ─▶ pipeline
       ▲                                          │ no room: stop reading the socket
-      └── back-off that only progress resets ◀───┴── connection lost, bad frame, error frame
+      └── ingest.lifecycle: when, and in which state ◀── lost, bad frame, error frame
 
 This object owns the host's connection and its inbox. It does not judge; and it does not know
 other hosts but through the worker that gives it its turns.
@@ -13,11 +13,14 @@ Source: S-CON-10, S-CON-21, S-FRM-09, S-FRM-11, S-CUR-09 to 14.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from hashlib import sha256
+from math import inf
 from random import Random
 from typing import Final
 
@@ -26,25 +29,33 @@ from common.names import Names
 from common.target import Target
 from common.verdict import Drop, DropReason
 from ingest.account import Feed
-from ingest.backoff import Backoff
 from ingest.config import MESSAGE_BYTES, Limits
 from ingest.connection import Connection, ConnectionFailed, HostIsRelay
+from ingest.dialer import Dialer
+from ingest.dials import Urgency
+from ingest.lifecycle import FAILURES, LINKED, Delays, Lifecycle, Phase, Signal
 from ingest.load import work_of
+from ingest.observed import STRANGER, Seen, Standing
 from ingest.pipeline import Pipeline
+from ingest.reach import reach
 from ingest.splitter import Message, Oversize, TextMessage
 
-ACTIVE: Final = "active"
-IDLE: Final = "idle"
-OFFLINE: Final = "offline"
 _BAD_FRAMES_REMEMBERED: Final = 64
+FUTURE_CURSOR: Final = "FutureCursor"
+CONSUMER_TOO_SLOW: Final = "ConsumerTooSlow"
+"""Error frames that say more than no. Source: com.atproto.sync.subscribeRepos."""
+ANEW_EVENTS: Final = 5
+"""So many events in a row with lower numbers and newer revs: a host has begun to count anew."""
+LOOKS: Final = 3
+"""So often that must be seen before it is believed."""
 _log = logging.getLogger("standpipe")
 
 
 class Subscription:
     """One host's stream, and the state it is seen in.
 
-    observed: a word of com.atproto.sync.defs#hostStatus. last_error: in words, None after
-    progress. connected: a handshake was done and the connection stands.
+    life: its state; see ingest.lifecycle. last_error: why it was last not reached, or lost, in words.
+    seen: what else is told of it.
     """
 
     def __init__(
@@ -59,7 +70,10 @@ class Subscription:
         allow_insecure: bool,
         has_messages: Callable[[Subscription], None],
         holds_too_much: Callable[[Subscription], None],
+        dialer: Dialer,
+        began_anew: Callable[[Subscription], None],
         random: Random,
+        standing: Standing = STRANGER,
     ) -> None:
         """Nothing happens until `run`.
 
@@ -67,12 +81,13 @@ class Subscription:
             names: where addresses come from. tls: one context for all hosts.
             has_messages: called when the inbox is no longer empty.
             holds_too_much: called when this host should not be read for now.
+            dialer: whose line all hosts stand in. standing: what is known of this one.
+            began_anew: called when the host's numbers have, and it is to be read under another generation.
         """
         self.target = target
         self.feed = feed
-        self.observed = IDLE
         self.last_error: str | None = None
-        self.connected = False
+        self.seen = Seen(standing.restarts)
         self.inbox: deque[Message] = deque()
         self.inbox_bytes = 0
         self._pipeline = pipeline
@@ -82,127 +97,167 @@ class Subscription:
         self._allow_insecure = allow_insecure
         self._has_messages = has_messages
         self._holds_too_much = holds_too_much
-        self._random = random
-        self._backoff = Backoff(limits.retry_first_s, limits.retry_longest_s, random)
-        feed.backoff = self._backoff
+        self._dialer = dialer
+        self._began_anew = began_anew
+        self._size = standing.size
+        self._alive_s = standing.alive_s
+        self.life = Lifecycle(_delays(limits, standing.restarts), random)
+        feed.backoff = self.life
         self._connection: Connection | None = None
-        self._refused = False
-        """The host said that it will not serve us as we are: no use in coming back soon."""
+        self._dialled = False
+        self._opened_s = 0.0
         self._has_informed = False
         self._bad_frames: set[bytes] = set()
         self._bad_at: int | None = None
         """Frames that ended a connection at this place of the stream: next time, past them."""
         self._emptied = asyncio.Event()
+        self._stirred = asyncio.Event()
+
+    @property
+    def observed(self) -> str:
+        """A word of com.atproto.sync.defs#hostStatus."""
+        return self.life.observed.value
+
+    @property
+    def connected(self) -> bool:
+        """Whether a handshake was done and the connection stands."""
+        connection = self._connection
+        return self.life.connected and connection is not None and not connection.ended.done()
 
     async def run(self) -> None:
         """Read the host until cancelled."""
+        host = self.feed.source.host
+        self._dialer.join(host, self.stir, self._alive_s)
         try:
             while True:
-                await self._once()
-                self.connected = False
+                await self._wait()
+                why = await self._once()
                 # What has been read is judged before we ask for what follows it.
                 while self.inbox:
                     self._emptied.clear()
                     await self._emptied.wait()
-                failures = self._backoff.failures
-                delay_s = self._backoff.next_s()
-                if self._refused:
-                    delay_s = max(delay_s, self._limits.retry_refused_s)
-                elif failures + 1 >= self._limits.offline_failures:
-                    self.observed = OFFLINE
-                _log.info(
-                    "host disconnected",
-                    extra={"fields": {
-                        "host": self.target.hostname, "error": self.last_error,
-                        "retry_s": round(delay_s, 1), "failures": failures + 1,
-                    }},
-                )  # fmt: skip
-                await asyncio.sleep(delay_s)
+                self._lost(*why)
         finally:
+            self._dialer.part(host)
             self.close()
 
     def close(self) -> None:
         """Let go of the connection and of what it brought; twice does no harm."""
-        self.connected = False
         if self._connection is not None:
             self._connection.close()
         self._empty()
 
-    async def _once(self) -> None:
-        """One connection from its dialling to its end."""
-        self._refused = self._has_informed = False
-        cursor = self.feed.upstream.last_seq
-        self.feed.resumed_at = cursor
-        connection = Connection(
-            self.target.stream_uri(cursor), self._received, ping_s=self._limits.ping_s
-        )
-        self._connection = connection
-        try:
-            await self._dial(connection)
-            self.connected = True
-            if not self._refused:  # its first message may have been read already
-                self.observed = ACTIVE
-            _log.info(
-                "host connected",
-                extra={"fields": {"host": self.target.hostname, "cursor": cursor}},
+    def stir(self, signal: Signal) -> None:
+        """Something concerns this host that did not come from it."""
+        self._take_in(signal)
+        self._stirred.set()
+        if self.life.phase is Phase.QUEUED:
+            self._dialer.hasten(self.feed.source.host)
+
+    def _take_in(self, signal: Signal, why: str = "") -> None:
+        """One signal into the state of the host; what it orders is done."""
+        slowest_s = self._dialer.lost(self.feed.source.host) if signal in FAILURES else inf
+        orders = self.life.on(signal, self._dialer.now_s(), slowest_s)
+        if orders.cut:
+            self._empty()
+            if self._connection is not None:
+                self._connection.fail(why or signal.name)
+        if orders.restart:
+            self._began_anew(self)
+
+    async def _wait(self) -> None:
+        """Until it is time to get in line."""
+        life = self.life
+        while life.phase is Phase.WAITING:
+            self._stirred.clear()
+            left_s = life.next_dial_s - self._dialer.now_s()
+            if left_s <= 0:
+                self._take_in(Signal.DUE)
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._stirred.wait()
+
+    async def _once(self) -> tuple[Signal, str]:
+        """One connection from its turn to its end → how it ended."""
+        life, host = self.life, self.feed.source.host
+        urgency = Urgency.AGAIN if self._dialled else Urgency.FIRST
+        async with self._dialer.turn(host, Urgency.ASKED if life.urgent else urgency, self._size):
+            self._dialled, self._has_informed = True, False
+            self._take_in(Signal.ALLOWED)
+            cursor = self.feed.upstream.last_seq
+            self.feed.resumed_at = cursor
+            connection = self._connection = Connection(
+                self.target.stream_uri(cursor), self._received, ping_s=self._limits.ping_s
             )
+            try:
+                await reach(
+                    connection,
+                    self.target,
+                    self._limits,
+                    names=self._names,
+                    tls=self._tls,
+                    internal=self._allow_insecure or self.target.is_local,
+                )
+            except HostIsRelay as error:
+                return Signal.IS_RELAY, str(error)
+            except ConnectionFailed as error:
+                return Signal.FAILED, str(error)
+            finally:
+                if not self._is_open():
+                    connection.fail("given up")
+        try:
             why = await connection.ended
-            self.last_error = why
-        except HostIsRelay as error:
-            self._refused = True
-            self.observed = OFFLINE
-            self.last_error = str(error)
-        except TimeoutError:
-            connection.fail("timed out")
-            self.last_error = "timed out before the handshake was done"
-        except ssl.SSLCertVerificationError as error:
-            self.last_error = f"certificate refused: {error.verify_message}"
-        except (ConnectionFailed, OSError, ssl.SSLError) as error:
-            self.last_error = f"{type(error).__name__}: {error}"[:300]
         finally:
             connection.fail("given up")
+        return (Signal.SILENT if connection.silent else Signal.LOST), why
 
-    async def _dial(self, connection: Connection) -> None:
-        """DNS, TCP, TLS and the WebSocket handshake, each with a deadline.
+    def _is_open(self) -> bool:
+        """Take note of it once that the handshake is done; a message may be here before its waiter."""
+        connection = self._connection
+        if connection is None or not connection.opened.done() or connection.opened.exception():
+            return False
+        if self.life.phase is Phase.DIALLING:
+            self._take_in(Signal.OPENED)
+            self._opened_s = self._dialer.now_s()
+            self.seen.change(time.time())
+            self._dialer.back(self.feed.source.host)
+            _log.info(
+                "host connected",
+                extra={"fields": {
+                    "host": self.target.hostname, "cursor": self.feed.resumed_at,
+                }},
+            )  # fmt: skip
+        return True
 
-        Raises:
-            ConnectionFailed, OSError, ssl.SSLError, TimeoutError: it did not come to be.
-        """
-        name, port = self.target.address
-        async with asyncio.timeout(self._limits.connect_s):
-            internal = self._allow_insecure or self.target.is_local
-            found = await self._names.resolve(name, internal=internal)
-            # What was checked is connected to: nobody asks for the name again.
-            addresses = [address.host for address in found]
-            await self._connect(connection, addresses, port, name)
-        async with asyncio.timeout(self._limits.handshake_s):
-            await asyncio.shield(connection.opened)
-
-    async def _connect(
-        self, connection: Connection, addresses: list[str], port: int, name: str
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        failure: OSError | None = None
-        for address in dict.fromkeys(addresses):
-            try:
-                await loop.create_connection(
-                    lambda: connection,
-                    address,
-                    port,
-                    ssl=self._tls if self.target.tls else None,
-                    server_hostname=name if self.target.tls else None,
-                )
-            except ssl.SSLError:
-                raise
-            except OSError as error:
-                failure = error
-                continue
-            return
-        raise failure or ConnectionFailed("no address")
+    def _lost(self, signal: Signal, why: str) -> None:
+        """The way to the host's events has ended, wherever it was, and all that came of it is in hand."""
+        life = self.life
+        was_connected = life.connected
+        if was_connected and self._dialer.now_s() - self._opened_s >= self._limits.stood_s:
+            life.progress()
+        if life.phase in LINKED:
+            # Otherwise what it said last has told why.
+            self.last_error = why
+        self._take_in(signal, why)
+        if self._opened_s:
+            self._opened_s = 0.0
+            self.seen.change(time.time())
+        _log.info(
+            "host disconnected",
+            extra={"fields": {
+                "host": self.target.hostname, "error": self.last_error,
+                "retry_s": round(max(0.0, life.next_dial_s - self._dialer.now_s()), 1)
+                if life.phase is Phase.WAITING else 0.0,
+                "failures": life.failures,
+            }},
+        )  # fmt: skip
 
     # --- messages ---
 
     def _received(self, messages: list[Message]) -> None:
+        self._is_open()
+        self.seen.read(len(messages), time.time())
         was_empty = not self.inbox
         self.inbox.extend(messages)
         self._pipeline.counts.read += len(messages)
@@ -216,8 +271,9 @@ class Subscription:
 
     @property
     def unfinished_bytes(self) -> int:
-        """What has been read from this host and is not finished."""
-        return self.inbox_bytes + self.feed.unfinished_bytes
+        """What has been read from this host and is not finished; what is slowed has bounds of its own."""
+        feed = self.feed
+        return self.inbox_bytes + feed.unfinished_bytes - feed.deferred_bytes
 
     def pause(self) -> None:
         """Stop reading the socket."""
@@ -238,6 +294,8 @@ class Subscription:
             said = self._pipeline.take(self.feed, message, now_s)
             if said is not None:
                 self._concerns_connection(said, message)
+            elif self.feed.upstream.anew >= ANEW_EVENTS:
+                self._numbers_anew("events with lower numbers and newer revs")
         elif type(message) is TextMessage:
             self._pipeline.counts.received["malformed"] += 1
             drop = Drop(DropReason.TEXT_FRAME, f"{message.size} bytes")
@@ -256,10 +314,13 @@ class Subscription:
             self._bad_frame(said, sha256(raw).digest())
         elif isinstance(said, StreamError):
             heeded["error"] += 1
-            self._refused = True
-            self.observed = IDLE
-            self.last_error = f"error frame {said.error}: {said.message or ''}"[:300]
-            self._give_up_connection(self.last_error)
+            why = f"error frame {said.error}: {said.message or ''}"[:300]
+            if said.error == FUTURE_CURSOR and self.feed.resumed_at:
+                self._numbers_anew(why)
+            else:
+                self.last_error = why
+                slow = said.error == CONSUMER_TOO_SLOW
+                self._take_in(Signal.TOO_SLOW if slow else Signal.ERROR_FRAME, why)
         else:
             heeded["info"] += 1
             if not self._has_informed:
@@ -282,17 +343,39 @@ class Subscription:
         if digest in self._bad_frames or len(self._bad_frames) >= _BAD_FRAMES_REMEMBERED:
             return
         self._bad_frames.add(digest)
-        self._give_up_connection(f"bad frame: {drop.reason.value}: {drop.detail}"[:300])
+        self.last_error = f"bad frame: {drop.reason.value}: {drop.detail}"[:300]
+        self._take_in(Signal.BAD_FRAME, self.last_error)
 
-    def _give_up_connection(self, why: str) -> None:
-        """End the connection; what is still in the inbox will come again."""
-        self.last_error = why
-        self._empty()
-        if self._connection is not None:
-            self._connection.fail(why)
+    def _numbers_anew(self, why: str) -> None:
+        """The host's numbers seem to have begun anew, as after a restored backup."""
+        self.feed.upstream.anew = 0
+        life = self.life
+        self.last_error = f"its numbers seem to have begun anew: {why}"[:300]
+        _log.warning(
+            "host's numbers seem to have begun anew",
+            extra={"fields": {
+                "host": self.target.hostname, "cursor": self.feed.upstream.last_seq, "why": why,
+                "looks": life.looks + 1, "of": _delays(self._limits, self.seen.restarts).looks,
+            }},
+        )  # fmt: skip
+        self._take_in(Signal.NUMBERS, self.last_error)
 
     def _empty(self) -> None:
         """Let go of what nobody has taken in hand: it comes again."""
         self._pipeline.counts.unread += len(self.inbox)
         self.inbox.clear()
         self.inbox_bytes = 0
+        self._emptied.set()
+
+
+def _delays(limits: Limits, restarts: int) -> Delays:
+    """Args: restarts: who did so before is believed later each time; a host may be unable to count."""
+    return Delays(
+        limits.retry_first_s,
+        limits.retry_longest_s,
+        limits.retry_slow_s,
+        limits.retry_refused_s,
+        limits.restart_look_s,
+        offline_failures=limits.offline_failures,
+        looks=LOOKS * (1 + restarts),
+    )

@@ -34,14 +34,18 @@ from common.verdict import Drop
 from ingest import metrics
 from ingest.account import Feed
 from ingest.config import Limits, ResolverLimits, StatusLimits
+from ingest.dialer import Dialer
+from ingest.dials import Dials
 from ingest.fleet import Fleet
 from ingest.hosts import HostRow, Table, seed
 from ingest.judge import Source
 from ingest.lease_table import Table as LeaseTable
 from ingest.leases import Leases
 from ingest.levels import Watch
+from ingest.lifecycle import State
 from ingest.load import Work
 from ingest.node_memory import NodeMemory
+from ingest.observed import Observed, newest_rev_of, standing_of
 from ingest.outlet import Outlet
 from ingest.pipeline import Pipeline, cursor_of
 from ingest.questions import Need
@@ -86,6 +90,7 @@ class Worker:
         status_limits: StatusLimits | None = None,
         documents_url: Callable[[], str] | None = None,
         tls: ssl.SSLContext | None = None,
+        dials_per_second: float = 50.0,
         ready: Callable[[], None] = lambda: None,
     ) -> None:
         """Nothing is opened until `run`.
@@ -95,7 +100,7 @@ class Worker:
             endpoint: where persist takes batches. table: of the hosts; closed at the end.
             leases: of the shards; closed at the end. rejects: where dropped messages are kept; closed at the end.
             documents_url: of the database that keeps documents, asked late; None: nothing is kept.
-            ready: called when everything is open.
+            dials_per_second: of all processes together. ready: called when everything is open.
         """
         self._member = member
         self._endpoint = endpoint
@@ -115,7 +120,10 @@ class Worker:
         self._ready = ready
         self._random = Random()
         self._drops_to_log = DROPS_LOGGED_A_SECOND
-        self._observed: dict[int, HostObservation] = {}
+        self._dials_per_second = dials_per_second
+        self._observed = Observed()
+        self._unread: list[HostObservation] = []
+        """What is to be told of hosts that are not to be read."""
         self.ledger = Ledger()
         self._keeper = Keeper(self.ledger, rejects)
         self._watch = Watch()
@@ -126,6 +134,8 @@ class Worker:
             seed=self._seed,
             begin=self._begin,
             end=self._end,
+            changed=self._changed,
+            unread=self._unread.append,
         )
         self.leases = Leases(
             leases,
@@ -151,6 +161,8 @@ class Worker:
             ExceptionGroup: a fault of ours, or ingest.outlet.Outlived.
         """
         self._loop = asyncio.get_running_loop()
+        dials = Dials(self._dials_per_second, self._random, self._limits.dials_at_once)
+        self._dialer = Dialer(dials, lambda: self.leases.members)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             async with Fetcher(allow_insecure=self._allow_insecure) as fetcher:
@@ -188,6 +200,7 @@ class Worker:
                     self._limits,
                     again=self._take_soon,
                     done=self._turn_done,
+                    wake_after=self._wake_turns_after,
                     now_s=steady_s,
                     spent_s=time.perf_counter,
                 )
@@ -252,6 +265,9 @@ class Worker:
             self._loop.call_later(after_s, self.turns.take)
         else:
             self._loop.call_soon(self.turns.take)
+
+    def _wake_turns_after(self, after_s: float) -> None:
+        self._loop.call_later(after_s, self.turns.wake)
 
     def _turn_done(self) -> None:
         self.outlet.flush()
@@ -348,7 +364,7 @@ class Worker:
             self.turns.forget(subscription)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RETIRE_S):
-                while self.outlet.connected and any(h.feed.unfinished_bytes for h in retired):
+                while self.outlet.connected and any(_is_busy(h.feed) for h in retired):
                     await self.outlet.next_answer()
         if self.outlet.connected:
             self.outlet.beat(_cursors_of(retired), [])
@@ -372,9 +388,11 @@ class Worker:
 
     def _begin(self, row: HostRow, epoch: int) -> Subscription:
         source = Source(row.id, row.hostname, row.level)
+        feed = Feed(source, row.generation, row.shard, row.cursor, epoch=epoch, limits=row.limits)
+        feed.upstream.newest_rev = newest_rev_of(row)
         subscription = Subscription(
             Target(row.hostname, row.tls),
-            Feed(source, row.generation, row.shard, row.cursor, epoch=epoch),
+            feed,
             self.pipeline,
             self._limits,
             names=self._names,
@@ -382,10 +400,17 @@ class Worker:
             allow_insecure=self._allow_insecure,
             has_messages=self.turns.has_messages,
             holds_too_much=self.turns.pause,
+            dialer=self._dialer,
+            began_anew=self.fleet.began_anew,
             random=self._random,
+            standing=standing_of(row, self._loop.time(), time.time()),
         )
         self.turns.hosts.add(subscription)
         return subscription
+
+    def _changed(self, subscription: Subscription, row: HostRow) -> None:
+        """Something else is wanted of a host that is read."""
+        self.turns.set_limits(subscription, row.limits)
 
     def _end(self, subscriptions: Collection[Subscription]) -> None:
         if not subscriptions:
@@ -393,7 +418,7 @@ class Worker:
         for subscription in subscriptions:
             subscription.close()
             self.turns.forget(subscription)
-            self._observed.pop(subscription.feed.source.host, None)
+            self._observed.forget(subscription.feed.source.host)
         self.pipeline.release({host.feed for host in subscriptions}, steady_s())
         self._room()
 
@@ -427,13 +452,10 @@ class Worker:
         """What has changed of what is seen of the hosts."""
         if not self.outlet.connected:
             return []
-        changed = []
-        for number, host in self.subscriptions.items():
-            seen = HostObservation(number, host.observed, host.last_error)
-            if self._observed.get(number) != seen:
-                self._observed[number] = seen
-                changed.append(seen)
-        return changed
+        # Order: a host may be read again that was not, and not the other way round.
+        unread, self._unread = self._unread, []
+        now_s = steady_s(), self._loop.time(), time.time()
+        return unread + self._observed.changed(self.subscriptions.values(), *now_s)
 
     def balance(self) -> Balance:
         """What became of every message so far; once this runs."""
@@ -460,8 +482,10 @@ class Worker:
         metrics.LOOKUPS_HELD.set(self._resolver.held)
         metrics.IN_FLIGHT_BYTES.note(self.pipeline.in_flight_bytes)
         statuses = Counter(host.observed for host in self.subscriptions.values())
-        for status in ("active", "idle", "offline"):
-            metrics.HOSTS.labels(status).set(statuses[status])
+        for status in State:
+            metrics.HOSTS.labels(status.value).set(statuses[status.value])
+        metrics.DIALS_WAITING.set(self._dialer.waiting)
+        metrics.DIALS_UNDER_WAY.set(self._dialer.under_way)
         self._drops_to_log = DROPS_LOGGED_A_SECOND
 
     def _dropped(self, feed: Feed, drop: Drop, event: Event | None, raw: bytes) -> None:
@@ -476,6 +500,11 @@ class Worker:
                     "seq": drop.seq, "detail": drop.detail,
                 }},
             )  # fmt: skip
+
+
+def _is_busy(feed: Feed) -> bool:
+    """Whether something of a host may be finished soon; what is slowed waits for longer than others."""
+    return feed.unfinished_bytes > feed.deferred_bytes
 
 
 def _cursors_of(hosts: Iterable[Subscription]) -> list[HostCursor]:

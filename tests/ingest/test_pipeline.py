@@ -614,13 +614,14 @@ def test_accounts_under_way_are_never_forgotten() -> None:
 
 def test_progress_is_told_to_the_hosts_back_off() -> None:
     story = Story()
-    assert story.feed.backoff is not None
-    story.feed.backoff.next_s()
+    backoff = story.feed.backoff
+    assert isinstance(backoff, Backoff)
+    backoff.next_s()
     story.take(commit(1, 1))
-    assert story.feed.backoff.failures == 1
+    assert backoff.failures == 1
     story.resolve()
     story.log_all()
-    assert story.feed.backoff.failures == 0
+    assert backoff.failures == 0
 
 
 def test_random_stories_keep_order_and_lose_nothing() -> None:

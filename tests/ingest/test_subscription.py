@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import cbor2
 import pytest
 
 from common.verdict import DropReason
+from ingest.lifecycle import Phase
+from ingest.subscription import ANEW_EVENTS
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_host import RawHost, Visit
 from tests.ingest.fix_persist import FakePersist
-from tests.ingest.fix_worker import CountingWorker, LagMeter, ingest, until
+from tests.ingest.fix_worker import CountingWorker, LagMeter, MemoryTable, ingest, until
 from tests.ingest.test_splitter import ws
 from tests.simnet.config import NetworkConfig
 from tests.simnet.faults import HostFaults
-from tests.simnet.host import Host, _wire
+from tests.simnet.host import Host, wire
 from tests.simnet.invalid import BAD_MESSAGES
 from tests.simnet.network import Network
 from tests.simnet.truth import compare
@@ -238,7 +241,7 @@ def test_any_segmentation_of_handshake_and_frames_will_do(loop_run: LoopRun) -> 
             for account in network.accounts:
                 if account.host == 0:
                     network.commit(account)
-            stream = b"".join(_wire(message) for message in network.hosts[0].messages)
+            stream = b"".join(wire(message) for message in network.hosts[0].messages)
             expected = len(network.hosts[0].messages)
 
             async def byte_by_byte(visit: Visit) -> None:
@@ -292,23 +295,91 @@ def test_a_half_open_connection_is_found_and_a_quiet_one_is_kept(loop_run: LoopR
     loop_run(story())
 
 
-def test_an_error_frame_is_shown_and_not_hurried(loop_run: LoopRun) -> None:
+def error_frame(name: str) -> bytes:
+    return ws(cbor2.dumps({"op": -1}) + cbor2.dumps({"error": name, "message": "so it is"}))
+
+
+@pytest.mark.parametrize("name", ["SomethingElse", "ConsumerTooSlow"])
+def test_an_error_frame_is_shown_and_hurried_only_when_it_was_our_fault(
+    loop_run: LoopRun, name: str
+) -> None:
+    async def script(visit: Visit) -> None:
+        await visit.shake()
+        visit.say(error_frame(name))
+        await visit.until_gone()
+
+    async def story() -> None:
+        async with FakePersist() as persist, RawHost(script) as host:
+            async with ingest(
+                persist, [host.url], "http://localhost:1", cursor=7, retry_refused_s=600.0
+            ) as worker:
+                life = worker.subscriptions[1].life
+                if name == "ConsumerTooSlow":
+                    await until(lambda: worker.balance().heeded["error"] >= 3)
+                else:
+                    await until(lambda: life.phase is Phase.WAITING)
+                    assert life.next_dial_s - worker._dialer.now_s() > 200
+                    await until(lambda: persist.observations.get(1) is not None)
+                    assert persist.observations[1].status == "idle"
+                    assert host.visits == worker.balance().heeded["error"] == 1
+                assert f"error frame {name}" in (worker.subscriptions[1].last_error or "")
+                assert worker.subscriptions[1].feed.upstream.last_seq == 7
+                assert worker.conserved()
+
+    loop_run(story())
+
+
+def test_a_host_whose_numbers_begin_anew_is_read_as_another_generation(loop_run: LoopRun) -> None:
+    """Lesson: a restored PDS refuses the cursor for ever. Three looks, and it is read from its first event."""
+
     async def story() -> None:
         async with Network(SMALL) as network, FakePersist() as persist:
             host = network.hosts[0]
+            account = next(a for a in network.accounts if a.host == 0)
+            for _ in range(3):
+                network.commit(account)
+            table = MemoryTable()
             async with ingest(
-                persist, [host.url], network.plc_url, cursor=999, retry_refused_s=30.0
+                persist, [host.url], network.plc_url, cursor=999, table=table
             ) as worker:
-                subscription = worker.subscriptions[1]
-                await until(lambda: "FutureCursor" in (subscription.last_error or ""))
-                await until(lambda: persist.observations.get(1) is not None)
-                await asyncio.sleep(0.5)
-                assert subscription.observed == "idle"
-                assert host.accepted == 1
-                # The cursor is the operator's to change.
-                assert subscription.feed.upstream.last_seq == 999
+                await until(settled(network, persist, worker), told(network, persist))
+                assert host.requests[:4] == [*["/xrpc/com.atproto.sync.subscribeRepos?cursor=999"] * 3,
+                                             "/xrpc/com.atproto.sync.subscribeRepos?cursor=0"]  # fmt: skip
+                assert table.rows[0].generation == 2
+                assert table.rows[0].restarts == 1
+                assert {judged.generation for judged, _frame in persist.log} == {2}
+                await until(lambda: persist.observations[1].restarts == 1)
+                await until(lambda: persist.observations[1].status == "active")
                 assert worker.conserved()
-                assert worker.balance().heeded["error"] == 1
+
+    loop_run(story())
+
+
+def test_a_host_that_counts_anew_without_a_word_is_found_by_its_revs(loop_run: LoopRun) -> None:
+    """Newer revs under numbers that were used before; what is only sent again has old ones."""
+
+    async def story() -> None:
+        async with Network(SMALL) as network, FakePersist() as persist:
+            host = network.hosts[0]
+            account = next(a for a in network.accounts if a.host == 0)
+            async with ingest(persist, [host.url], network.plc_url, restart_look_s=0.5) as worker:
+                for _ in range(20):
+                    network.commit(account)
+                await until(lambda: len(persist.log) == 20)
+                host.repeat(ANEW_EVENTS)
+                await until(lambda: worker.reasons()[DropReason.SEQ_NOT_RISING] == ANEW_EVENTS)
+                first = worker.subscriptions[1]
+                assert first.life.looks == 0
+                host.restart_seq()
+                for _ in range(ANEW_EVENTS):
+                    network.commit(account)
+                await until(lambda: first.life.looks == 1)
+                assert "newer revs" in (first.last_error or "")
+                await until(lambda: len(persist.log) == 20 + ANEW_EVENTS)
+                assert [judged.generation for judged, _frame in persist.log][20:] == [
+                    2
+                ] * ANEW_EVENTS
+                assert worker.conserved()
 
     loop_run(story())
 
