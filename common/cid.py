@@ -13,6 +13,8 @@ from binascii import Error as Base32Error
 from hashlib import sha256
 from typing import Final
 
+import libipld
+
 DAG_CBOR_PREFIX: Final = b"\x01\x71\x12\x20"
 """Version 1, codec dag-cbor, SHA-256, 32 bytes: what commits, nodes and records are named by."""
 RAW_PREFIX: Final = b"\x01\x55\x12\x20"
@@ -36,6 +38,8 @@ def is_dag_cbor_cid(value: object) -> bool:
 
 def cid_text(cid: bytes) -> str:
     """The text form: base32 in lower case, behind the multibase letter `b`."""
+    if len(cid) == CID_LENGTH and cid[:4] in (DAG_CBOR_PREFIX, RAW_PREFIX):
+        return libipld.encode_cid(cid)  # 0.2 µs for 22: a page of listRepos has a thousand
     return "b" + b32encode(cid).decode().rstrip("=").lower()
 
 

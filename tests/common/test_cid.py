@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 import pytest
 
-from common.cid import cid_of, cid_text, is_dag_cbor_cid, parse_cid
+from common.cid import DAG_CBOR_PREFIX, RAW_PREFIX, cid_of, cid_text, is_dag_cbor_cid, parse_cid
 from common.dagcbor import ByteString
 
 EMPTY_TREE = "bafyreie5737gdxlw5i64vzichcalba3z2v5n6icifvx5xytvske7mr3hpm"
@@ -14,6 +17,15 @@ def test_the_empty_tree_has_its_known_name() -> None:
     cid = cid_of(bytes.fromhex("a2616580616cf6"))
     assert cid_text(cid) == EMPTY_TREE
     assert parse_cid(EMPTY_TREE) == cid
+
+
+def test_the_fast_way_and_the_slow_one_give_the_same_text() -> None:
+    for number in range(200):
+        digest = hashlib.sha256(bytes([number])).digest()
+        for prefix in (DAG_CBOR_PREFIX, RAW_PREFIX, b"\x01\x55\x12\x1f"):
+            cid = prefix + digest
+            slow = "b" + base64.b32encode(cid).decode().rstrip("=").lower()
+            assert cid_text(cid) == slow
 
 
 @pytest.mark.parametrize(
