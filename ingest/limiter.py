@@ -32,8 +32,9 @@ LONGEST_S: Final = 86_400.0
 """A host whose limit is nothing is looked at again after so long, in seconds."""
 _LOOK_S: Final = 1.0
 """The hour's and the day's tokens come back so often, in seconds."""
-_NEARLY: Final = 1e-6
-"""A token counts as there when so little of it is missing: numbers this long have no more places."""
+_NEARLY: Final = 0.002
+"""A token counts as there when so little of it is missing: seconds since 1970 have no places for more,
+at thousands of tokens a second."""
 
 
 class Wait(NamedTuple):
