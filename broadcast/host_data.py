@@ -182,7 +182,7 @@ def summary(host: HostFacts, status: str, domain: str | None, now_s: float) -> s
     if host.alias_of is not None:
         return f"This is another name of {host.alias_of}, which is read under that name alone."
     if host.connected:
-        if host.limited_by == "catch_up":
+        if host.limited_by is not None and host.limited_by not in _QUOTAS:
             return "Connected, and read at a measured pace until it has caught up."
         if status == "throttled":
             until = _time(host.limited_until_s)
