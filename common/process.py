@@ -313,6 +313,12 @@ def _run(stage: str, body: Callable[[_Base, threading.Event], None]) -> int:
 
 
 def _check_members(stage: str, member: int, members: int | None, settings: Settings) -> None:
+    if settings.batches_connect and stage != "ingest":
+        problem = (
+            f"STANDPIPE_BATCHES_CONNECT={settings.batches_connect}: persist is on another machine, this "
+            f"one has ingest processes alone; use `standpipe run`"
+        )
+        raise SettingsError([problem])
     if stage == "ingest":
         # Who reads what they agree upon among those that live, however many the settings say.
         if not 0 <= member < MAX_INGEST_PROCESSES:

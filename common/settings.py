@@ -57,6 +57,7 @@ class Settings:
     dials_per_second: float
     ingest_processes: int
     ingest_spares: int
+    ingest_first: int
     broadcast_processes: int
     consumer_stall_s: float
     replay_window_s: float
@@ -367,6 +368,8 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ingest_spares", "STANDPIPE_INGEST_SPARES", "2", _count(0, MAX_INGEST_PROCESSES),
         "Ingest processes that are not started, and take their share of the hosts when they are: "
         "supervisorctl start ingest:ingest-2."),
+    Row("ingest_first", "STANDPIPE_INGEST_FIRST", "0", _count(0, MAX_INGEST_PROCESSES - 1),
+        "Number of this machine's first ingest process. Those of several machines must not be the same."),
     Row("broadcast_processes", "STANDPIPE_BROADCAST_PROCESSES", "1",
         _count(1, MAX_BROADCAST_PROCESSES), "Processes that serve consumers, all on the public port."),
     Row("consumer_stall_s", "STANDPIPE_CONSUMER_STALL", "1m", _stall,
@@ -436,6 +439,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         except ValueError as error:
             shown = "" if row.secret else f"={text!r}"
             problems.append(f"{name}{shown} {error}")
+    problems = problems or _together(values)
     if problems:
         raise SettingsError(problems)
     values["bind"], values["port"] = values["bind"]
@@ -444,6 +448,32 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     for name in ("batches_bind", "batches_connect"):
         values[name] = values[name] or ""
     return Settings(**values)
+
+
+def _together(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with settings that are right each by itself."""
+    problems = []
+    last = values["ingest_first"] + values["ingest_processes"] + values["ingest_spares"]
+    if last > MAX_INGEST_PROCESSES:
+        problems.append(
+            f"STANDPIPE_INGEST_FIRST: the numbers of the ingest processes and spares reach {last - 1}; "
+            f"the highest is {MAX_INGEST_PROCESSES - 1}"
+        )
+    problems += [
+        f"STANDPIPE_{field.upper()} needs STANDPIPE_CURVE_DIR: nothing goes over TCP without keys"
+        for field in ("batches_bind", "batches_connect")
+        if values[field] and values["curve_dir"] is None
+    ]
+    if values["batches_connect"] and values["batches_bind"]:
+        problems.append(
+            "STANDPIPE_BATCHES_CONNECT says that persist is on another machine, "
+            "STANDPIPE_BATCHES_BIND that it is on this one"
+        )
+    if values["batches_connect"] and values["database_url"] is None:
+        problems.append(
+            "STANDPIPE_BATCHES_CONNECT needs DATABASE_URL: the database of the relay, on another machine"
+        )
+    return problems
 
 
 def unknown_names(environ: Mapping[str, str]) -> list[str]:

@@ -1,6 +1,7 @@
 """ZeroMQ sockets, with their high-water marks, in one place.
 
-    ingest DEALER ══▶ ROUTER persist        judged batches out, replies back
+    ingest DEALER ══▶ ROUTER persist        judged batches out, replies back; between machines over TCP,
+                                            encrypted, and each side known by its key (common.curve)
     persist PUB   ══▶ SUB broadcast         chunks, in log order
 
 The DEALER blocks at its mark, which ingest feels as back-pressure; PUB drops at its mark, which a
@@ -12,11 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Final
 
 import zmq
 
+from common.curve import ClientKeys, ServerKeys
 from common.owner import Owner
 
 BATCHES_HIGH_WATER: Final = 256
@@ -29,17 +33,32 @@ RECONNECT_MS: Final = 50
 """Pause between two attempts to reach a neighbour that is away, in milliseconds; ZeroMQ adds as much
 again at random."""
 
+BEAT_MS: Final = 2_000
+"""How often a connection between machines is tried while nothing else is said, in milliseconds."""
+SILENT_MS: Final = 6_000
+"""One that says nothing for so long is given up, in milliseconds: a pulled cable says nothing."""
+REACH_AGAIN_MS: Final = 250
+"""As RECONNECT_MS, between machines."""
+
 _MESSAGES_A_TURN: Final = 64
 """Messages taken from a socket before the loop gets its turn again."""
 
 
-def batch_outlet(context: zmq.Context[zmq.Socket[bytes]], member: int) -> zmq.Socket[bytes]:
-    """The ingest end of the hop to persist; not yet connected."""
+def batch_outlet(
+    context: zmq.Context[zmq.Socket[bytes]], member: int, keys: ClientKeys | None = None
+) -> zmq.Socket[bytes]:
+    """The ingest end of the hop to persist; not yet connected. keys: where that is another machine."""
     socket = context.socket(zmq.DEALER)
     # Of this process and no other: a reply on its way to a predecessor must never be taken for
     # ours, since positions begin anew with each process.
     socket.setsockopt(zmq.IDENTITY, b"ingest-%d-" % member + os.urandom(8))
     _configure(socket, send=BATCHES_HIGH_WATER, receive=REPLIES_HIGH_WATER)
+    if keys is not None:
+        socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+        socket.setsockopt(zmq.RECONNECT_IVL, REACH_AGAIN_MS)
+        _watch_the_line(socket)
     return socket
 
 
@@ -52,6 +71,14 @@ def batch_inlet(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     _configure(socket, send=REPLIES_HIGH_WATER, receive=BATCHES_HIGH_WATER)
     return socket
+
+
+def lock_inlet(socket: zmq.Socket[bytes], keys: ServerKeys) -> None:
+    """Whatever `batch_inlet` is bound to from now on asks for keys."""
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+    socket.setsockopt(zmq.ZAP_DOMAIN, b"ingest")
+    _watch_the_line(socket)
 
 
 def chunk_outlet(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
@@ -76,6 +103,49 @@ def _configure(socket: zmq.Socket[bytes], *, send: int, receive: int) -> None:
     # The neighbour is a process that its supervisor starts again within a second or two. The pauses
     # do not grow: at the end of such a wait a doubled one would cost as much as the restart itself.
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+
+
+def _watch_the_line(socket: zmq.Socket[bytes]) -> None:
+    socket.setsockopt(zmq.HEARTBEAT_IVL, BEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENT_MS)
+
+
+class LinkEvent(Enum):
+    """What ZeroMQ says of a connection.
+
+    UP: it may be used. REFUSED: persist does not know the key. FAILED: there was none, or it is another
+    persist's, or who is there speaks something else.
+    """
+
+    UP = "up"
+    DOWN = "down"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+_LINK_EVENTS: Final = {
+    int(zmq.EVENT_HANDSHAKE_SUCCEEDED): LinkEvent.UP,
+    int(zmq.EVENT_DISCONNECTED): LinkEvent.DOWN,
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): LinkEvent.FAILED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): LinkEvent.FAILED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): LinkEvent.REFUSED,
+}
+
+
+def monitor(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """A socket that says what becomes of the connections of another one; see `link_event`."""
+    told: zmq.Socket[bytes] = socket.get_monitor_socket(sum(_LINK_EVENTS))
+    return told
+
+
+def link_event(parts: Sequence[bytes]) -> LinkEvent:
+    """What a monitor's message says."""
+    number, _value = _EVENT.unpack(parts[0])
+    return _LINK_EVENTS[number]
+
+
+_EVENT: Final = struct.Struct("=HI")
+"""Source: zmq_socket_monitor(3)."""
 
 
 class LoopSocket:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from common.curve import ClientKeys, client_keys
 from common.database import SchemaMismatch, while_schema_fits
 from common.process import Context, Fault, run
+from common.settings import Settings
 from ingest.hosts import HostTable
 from ingest.lease_table import LeaseTable
 from ingest.reject_table import RejectTable
@@ -22,7 +24,8 @@ async def main(context: Context) -> None:
     worker = Worker(
         member=context.member,
         processes=settings.ingest_processes,
-        endpoint=paths.batches_endpoint,
+        endpoint=settings.batches_connect or paths.batches_endpoint,
+        keys=_keys(settings),
         table=HostTable(database_url, settings.trusted_domains, settings.observe_clean_s),
         leases=LeaseTable(database_url, f"ingest-{context.member} leases"),
         rejects=RejectTable(database_url, f"standpipe ingest-{context.member} rejects"),
@@ -39,6 +42,13 @@ async def main(context: Context) -> None:
         await while_schema_fits(database_url(), context.name, worker.run(context.stopping))
     except SchemaMismatch as error:
         raise Fault(str(error)) from error
+
+
+def _keys(settings: Settings) -> ClientKeys | None:
+    if not settings.batches_connect:
+        return None
+    assert settings.curve_dir is not None
+    return client_keys(settings.curve_dir)
 
 
 if __name__ == "__main__":

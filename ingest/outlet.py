@@ -7,7 +7,8 @@
 Nothing is sent before the database has said which life of this process it is (`begin`). Until a new
 connection has been greeted and answered nothing else is sent: only the answer tells
 whether persist is another one than before. Then all claims go first, and behind them everything
-unanswered, in order.
+unanswered, in order. A connection to another machine may break while both live, and take with it what
+was under way: whenever it is back all this begins anew.
 
 Whatever is not answered stays in the pipeline; nothing here is the only copy.
 """
@@ -15,12 +16,15 @@ Whatever is not answered stays in the pipeline; nothing here is the only copy.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import zmq
 
+from common.curve import ClientKeys
 from common.envelope import (
     Batch,
     HostCursor,
@@ -32,10 +36,18 @@ from common.envelope import (
     encode_batch,
 )
 from common.steady import steady_s
-from common.transport import LoopSocket, batch_outlet
+from common.transport import LinkEvent, LoopSocket, batch_outlet, link_event, monitor
+from ingest import metrics
 from ingest.config import Limits
 from ingest.pipeline import Pipeline
 
+KNOCK_AGAIN_S: Final = 5.0
+"""Who was refused for his key comes again after so long, in seconds: it may have been let in since."""
+SAY_AGAIN_S: Final = 10.0
+_REFUSALS: Final = {
+    LinkEvent.REFUSED: "persist does not know our key: put it into its clients folder",
+    LinkEvent.FAILED: "persist's machine does not answer to the key that we have of it",
+}
 _log = logging.getLogger("standpipe")
 
 
@@ -51,6 +63,7 @@ class Outlet:
         context: zmq.Context[zmq.Socket[bytes]],
         endpoint: str,
         *,
+        keys: ClientKeys | None = None,
         member: int,
         limits: Limits,
         pipeline: Pipeline,
@@ -61,7 +74,7 @@ class Outlet:
         """Connect; call from within the loop. Nothing is sent until `begin`.
 
         Args:
-            member: see common.envelope.Batch.
+            keys: where persist is on another machine. member: see common.envelope.Batch.
             on_reply: called after the pipeline has been told of an answer.
             on_claimed, on_outlived: told what an answer says of shards.
         """
@@ -87,10 +100,17 @@ class Outlet:
         self._answered = asyncio.Event()
         self.refused: asyncio.Future[None] = self._loop.create_future()
         """Fails with Outlived when persist refuses this process."""
-        socket = batch_outlet(context, member)
+        self._endpoint = endpoint
+        self._closed = False
+        self._said_s = float("-inf")
+        socket = batch_outlet(context, member, keys)
         # While persist is away nothing is queued for it: what is sent first then must be a greeting.
         socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._link: LoopSocket | None = None
+        if keys is not None:
+            self._link = LoopSocket(monitor(socket), on_message=self._linked)
         socket.connect(endpoint)
+        self._zmq = socket
         self._socket = LoopSocket(
             socket, on_message=self._received, on_writable=self._became_writable
         )
@@ -158,6 +178,10 @@ class Outlet:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._closed = True
+        if self._link is not None:
+            self._zmq.disable_monitor()
+            self._link.close()
         self._socket.close()
 
     def _close_batch(self) -> None:
@@ -204,6 +228,33 @@ class Outlet:
         if not self._greeted:
             self._greeting_sent = False
             self._greet()
+
+    # --- another machine ---
+
+    def _linked(self, parts: list[bytes]) -> None:
+        """ZeroMQ says what becomes of the connection."""
+        event = link_event(parts)
+        if event is LinkEvent.UP:
+            metrics.LINKS.inc()
+            self._lost()
+            self._greet()
+        elif event is LinkEvent.DOWN:
+            self._lost()
+        else:
+            metrics.REFUSED_LINKS.labels(event.value).inc()
+            now_s = self._loop.time()
+            if now_s - self._said_s >= SAY_AGAIN_S:
+                self._said_s = now_s
+                _log.warning(_REFUSALS[event], extra={"fields": {"persist": self._endpoint}})
+            if event is LinkEvent.REFUSED:
+                # ZeroMQ takes that for the last word.
+                self._loop.call_later(KNOCK_AGAIN_S, self._knock)
+
+    def _knock(self) -> None:
+        if not self._closed:
+            with contextlib.suppress(zmq.ZMQError):
+                self._zmq.disconnect(self._endpoint)
+            self._zmq.connect(self._endpoint)
 
     def _greet(self) -> None:
         if self._epoch and not self._greeting_sent:

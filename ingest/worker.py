@@ -24,6 +24,7 @@ from typing import Any, Final
 import zmq
 
 from common.conservation import Balance, serve
+from common.curve import ClientKeys
 from common.envelope import HostCursor, HostObservation, Judged
 from common.event import Event
 from common.fetch import Fetcher
@@ -77,6 +78,7 @@ class Worker:
         member: int,
         processes: int,
         endpoint: str,
+        keys: ClientKeys | None = None,
         table: Table,
         leases: LeaseTable,
         rejects: Rejects,
@@ -97,13 +99,14 @@ class Worker:
 
         Args:
             member: number of this process. processes: how many there are, most likely.
-            endpoint: where persist takes batches. table: of the hosts; closed at the end.
+            endpoint: where persist takes batches. keys: where that is another machine. table: of the hosts; closed at the end.
             leases: of the shards; closed at the end. rejects: where dropped messages are kept; closed at the end.
             documents_url: of the database that keeps documents, asked late; None: nothing is kept.
             dials_per_second: of all processes together. ready: called when everything is open.
         """
         self._member = member
         self._endpoint = endpoint
+        self._keys = keys
         self._table = table
         self._plc_url = plc_url
         self._named = hosts
@@ -207,6 +210,7 @@ class Worker:
                 self.outlet = Outlet(
                     context,
                     self._endpoint,
+                    keys=self._keys,
                     member=self._member,
                     limits=self._limits,
                     pipeline=self.pipeline,

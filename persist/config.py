@@ -18,6 +18,7 @@ class Config:
     database_url: of PostgreSQL. replay_window_s: how long events are kept, in seconds.
     replay_bytes: how large the log may grow; None for FREE_SHARE of the disk.
     reserve_bytes: what is kept free on its disk; None for persist.reserve's share of that.
+    batches_bind, curve_dir: where other machines come in, and the folder of the keys.
     strict_start: rather not start than go on over something that was lost.
     group_s: the distance of two groups, in seconds: what an event may wait so that many share one
         flush. After a longer silence the first event waits for nothing.
@@ -36,6 +37,8 @@ class Config:
     replay_window_s: float
     replay_bytes: int | None = None
     reserve_bytes: int | None = None
+    batches_bind: str = ""
+    curve_dir: Path | None = None
     strict_start: bool = False
     group_s: float = 0.004
     beat_s: float = 1.0
@@ -56,5 +59,7 @@ class Config:
             replay_window_s=settings.replay_window_s,
             replay_bytes=settings.replay_bytes,
             reserve_bytes=settings.log_reserve_bytes,
+            batches_bind=settings.batches_bind,
+            curve_dir=settings.curve_dir,
             strict_start=settings.strict_start,
         )

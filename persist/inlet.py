@@ -1,6 +1,6 @@
 """How do batches come in from ingest, and replies go back?
 
-One ROUTER socket; the route that a batch came on is where its reply goes. Nothing here waits: a
+One ROUTER socket, for this machine and, with keys, for others; the route that a batch came on is where its reply goes. Nothing here waits: a
 reply that finds its process's queue full is kept and joined with the next, one for a process that
 is gone is dropped and counted, since whoever comes after it reads its events again.
 
@@ -10,29 +10,52 @@ It has one owner: the thread that made it.
 from __future__ import annotations
 
 import errno
-from typing import Final
+from typing import Final, NamedTuple
 
 import zmq
 
+from common.curve import ServerKeys
 from common.envelope import Batch, Reply, decode_batch, encode_reply
 from common.owner import Owner
-from common.transport import batch_inlet
+from common.transport import batch_inlet, lock_inlet
+from persist.gate import Gate
 
 CLOSING_MS: Final = 200
 """How long a reply that was sent may take to leave when the socket is closed, in ms."""
 
 
+class Others(NamedTuple):
+    """Where other machines come in: a TCP address, and the keys of both sides."""
+
+    endpoint: str
+    keys: ServerKeys
+
+
 class Inlet:
     """The socket that ingest processes send to."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
-        """Bind it.
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        others: Others | None = None,
+    ) -> None:
+        """Bind it. others: where ingest processes of other machines come in.
 
         Raises:
             zmq.ZMQError: the address cannot be bound.
         """
         self.socket = batch_inlet(context)
-        self.socket.bind(endpoint)
+        self._gate: Gate | None = None
+        try:
+            self.socket.bind(endpoint)
+            if others is not None:
+                lock_inlet(self.socket, others.keys)
+                self._gate = Gate(context, self.socket, others.keys)
+                self.socket.bind(others.endpoint)
+        except zmq.ZMQError:
+            self.close()
+            raise
         self.lost_replies = 0
         self._owner = Owner("the inlet")
         self._unsent: dict[bytes, Reply] = {}
@@ -77,6 +100,9 @@ class Inlet:
 
     def close(self) -> None:
         """Close the socket, once the last replies have left or a moment has passed."""
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
         self.socket.close(CLOSING_MS)
 
 

@@ -5,7 +5,17 @@ What became of each event is one balance: persist.sequencer, common.conservation
 
 from __future__ import annotations
 
+from typing import Final
+
 from common.telemetry import counter, gauge, high_water, histogram
+
+REFUSED_LINKS: Final = counter(
+    "standpipe_refused_links",
+    "Connections from other machines that were refused: no_key (none, or not for ours), unknown_key.",
+    ["reason"],
+)
+for _reason in ("no_key", "unknown_key"):
+    REFUSED_LINKS.labels(_reason)
 
 
 class Metrics:

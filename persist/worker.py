@@ -21,13 +21,14 @@ import zmq
 
 from common.chunk import CLOCK_SUSPECT, DATABASE_AWAY, DISK_LOW, EVENTS_HELD
 from common.conservation import serve
+from common.curve import server_keys
 from common.envelope import Batch, UnknownVersion
 from common.process import SAY_AGAIN_S, Fault
 from persist.account import Accounts
 from persist.config import Config
 from persist.disk import Disk
 from persist.duplicates import Duplicates
-from persist.inlet import Inlet
+from persist.inlet import Inlet, Others
 from persist.metrics import Metrics
 from persist.opening import take_over
 from persist.outlet import Outlet
@@ -122,7 +123,10 @@ class Worker:
         self._open.callback(context.term)
         self._outlet = Outlet(context, config.chunks_endpoint)
         self._open.callback(self._outlet.close)
-        self._inlet = Inlet(context, config.batches_endpoint)
+        others = None
+        if config.batches_bind and config.curve_dir is not None:
+            others = Others(config.batches_bind, server_keys(config.curve_dir))
+        self._inlet = Inlet(context, config.batches_endpoint, others)
         self._open.callback(self._inlet.close)
         log.info(
             "the log goes on at seq %d", next_seq,

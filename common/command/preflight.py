@@ -18,6 +18,7 @@ from typing import Final
 import psycopg
 
 from common import locks, password, place, selftest
+from common.curve import client_keys, server_keys
 from common.paths import Paths, private_temp_dir
 from common.process import raise_file_limit
 from common.settings import Settings
@@ -46,6 +47,7 @@ def check(settings: Settings, paths: Paths, log: logging.Logger) -> list[locks.L
         held = no_other_relay(settings, paths)
         selftest.require(paths)
         password.ensure(settings, paths)
+        keys(settings)
         if settings.database_url is None:
             place.database_user()
     except (OSError, locks.Held, selftest.Failed) as error:
@@ -55,6 +57,18 @@ def check(settings: Settings, paths: Paths, log: logging.Logger) -> list[locks.L
         database(settings.database_url, log)
     directory(settings.plc_url, log)
     return held
+
+
+def keys(settings: Settings) -> None:
+    """Read the keys between machines, where there are others.
+
+    Raises:
+        BadKeys: they cannot serve.
+    """
+    if settings.curve_dir is not None and settings.batches_bind:
+        server_keys(settings.curve_dir)
+    if settings.curve_dir is not None and settings.batches_connect:
+        client_keys(settings.curve_dir)
 
 
 def file_limit(log: logging.Logger) -> None:
@@ -76,23 +90,25 @@ def no_other_relay(settings: Settings, paths: Paths) -> list[locks.Lock]:
     """See that nobody has this data folder or this port, and claim both for our supervisor.
 
     persist's own locks are asked for as well, since a relay may have been started without this
-    command.
+    command. Where persist is on another machine we take its place here: the folder is ours, the port
+    is nobody's.
 
     Raises:
         locks.Held: somebody has; the message has its process id.
     """
     folder, port = f"the data folder {paths.data_dir}", f"port {settings.port}"
-    for path, what in (
-        (paths.lock_file, folder),
-        (locks.port_lock_file(settings.port), port),
-    ):
+    asked = [(paths.lock_file, folder)]
+    if not settings.batches_connect:
+        asked.append((locks.port_lock_file(settings.port), port))
+    for path, what in asked:
         owner = locks.owner_of(path)
         if owner is not None:
             raise locks.Held(what, path, owner)
-    wanted = (
-        (paths.run_dir / "supervisor.lock", folder),
-        (private_temp_dir() / f"port-{settings.port}.supervisor.lock", port),
-    )
+    wanted = [(paths.run_dir / "supervisor.lock", folder)]
+    if settings.batches_connect:
+        wanted.append((paths.lock_file, folder))
+    else:
+        wanted.append((private_temp_dir() / f"port-{settings.port}.supervisor.lock", port))
     return [locks.acquire(path, what, os.getpid()) for path, what in wanted]
 
 
@@ -102,16 +118,20 @@ def ports_free(settings: Settings) -> None:
     Raises:
         Refused: one cannot; the message says which setting it comes from.
     """
-    wanted = [("STANDPIPE_BIND", settings.bind, settings.port)]
+    whole = not settings.batches_connect
+    wanted = [("STANDPIPE_BIND", settings.bind, settings.port)] if whole else []
     if settings.metrics_port:
-        stages = [("persist", 1), ("broadcast", settings.broadcast_processes),
-                  ("ingest", settings.ingest_processes)]  # fmt: skip
+        # The spares' too: who starts one at night shall not be told then.
+        first, count = settings.ingest_first, settings.ingest_processes + settings.ingest_spares
+        stages = [("ingest", range(first, first + count))]
+        if whole:
+            stages += [("persist", range(1)), ("broadcast", range(settings.broadcast_processes))]
         wanted += [
             ("STANDPIPE_METRICS_PORT", settings.metrics_host, settings.metrics_port_of(stage, n))
-            for stage, count in stages
-            for n in range(count)
+            for stage, numbers in stages
+            for n in numbers
         ]
-    if settings.private_port:
+    if settings.private_port and whole:
         wanted += [
             ("STANDPIPE_PRIVATE_PORT", "127.0.0.1", settings.private_port_of(member))
             for member in range(settings.broadcast_processes)

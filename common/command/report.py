@@ -73,11 +73,12 @@ class Relay:
 
     @property
     def up(self) -> bool:
-        """Whether supervisord answers and every process runs and tells its numbers."""
+        """Whether supervisord answers and every process but the spares runs and tells its numbers."""
+        meant = [process for process in self.processes if process.state != "spare"]
         return (
             self.problem is None
-            and bool(self.processes)
-            and all(process.state == "running" and _tells(process) for process in self.processes)
+            and bool(meant)
+            and all(process.state == "running" and _tells(process) for process in meant)
         )
 
     @property

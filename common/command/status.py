@@ -70,7 +70,7 @@ def gather(paths: Paths, port: int) -> report.Relay:
         file = files.pop(name, {})
         processes.append(
             report.Process(
-                name, state["statename"].lower(), state["pid"], up_s,
+                name, _word_of(state), state["pid"], up_s,
                 *(numbers[name] if file.get("pid") == state["pid"] else nothing),
             )
         )  # fmt: skip
@@ -116,9 +116,17 @@ def ask_supervisor(path: Path) -> tuple[int, list[dict[str, Any]]]:
         proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
         pid: Any = proxy.supervisor.getPID()
         listed: Any = proxy.supervisor.getAllProcessInfo()
-        return int(pid), list(listed)
+        configs: Any = proxy.supervisor.getAllConfigInfo()
+        started = {config["name"]: config["autostart"] for config in configs}
+        return int(pid), [state | {"autostart": started[state["name"]]} for state in listed]
     finally:
         transport.close()
+
+
+def _word_of(state: dict[str, Any]) -> str:
+    """What supervisord says of a process; one that waits for `supervisorctl start` is a spare."""
+    word = str(state["statename"]).lower()
+    return "spare" if word == "stopped" and not state["autostart"] else word
 
 
 def _run_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Which processes shall run? supervisord.conf, with the operator's settings worked in.
 
+On a machine whose persist is on another one (STANDPIPE_BATCHES_CONNECT): ingest, and nothing else.
+
 Text in, text out: no file is read or written here.
 """
 
@@ -55,8 +57,12 @@ def render(source: str, settings: Settings, paths: Paths, place: Place) -> str:
     table["supervisorctl"]["serverurl"] = _escaped(f"unix://{socket}")
     if settings.database_url is not None:
         table.remove_section("program:postgres")
-    table["program:ingest"]["numprocs"] = str(settings.ingest_processes)
-    table["program:broadcast"]["numprocs"] = str(settings.broadcast_processes)
+    if settings.batches_connect:
+        table.remove_section("program:persist")
+        table.remove_section("program:broadcast")
+    else:
+        table["program:broadcast"]["numprocs"] = str(settings.broadcast_processes)
+    _number_ingest(table, settings)
     for name in table.sections():
         if name.startswith("program:"):
             section = table[name]
@@ -66,6 +72,19 @@ def render(source: str, settings: Settings, paths: Paths, place: Place) -> str:
     out = io.StringIO()
     table.write(out, space_around_delimiters=False)
     return out.getvalue()
+
+
+def _number_ingest(table: configparser.RawConfigParser, settings: Settings) -> None:
+    """Those that are started, and behind them the spares, which are not."""
+    table["program:ingest"]["numprocs"] = str(settings.ingest_processes)
+    table["program:ingest"]["numprocs_start"] = str(settings.ingest_first)
+    if settings.ingest_spares:
+        spare = table["program:ingest-spare"]
+        spare["numprocs"] = str(settings.ingest_spares)
+        spare["numprocs_start"] = str(settings.ingest_first + settings.ingest_processes)
+    else:
+        table.remove_section("program:ingest-spare")
+        table["group:ingest"]["programs"] = "ingest"
 
 
 def _escaped(text: str) -> str:
