@@ -74,11 +74,12 @@ def _once(make: type[_M], name: str, sentence: str, labels: Sequence[str], **mor
 class HighWater:
     """The highest depth of one queue since the last scrape; `note` is one comparison."""
 
-    __slots__ = ("depth", "peak")
+    __slots__ = ("depth", "peak", "scraped")
 
     def __init__(self) -> None:
         self.depth = 0
         self.peak = 0
+        self.scraped = 0
 
     def note(self, depth: int) -> None:
         """The queue holds `depth` now, in the unit that its name says."""
@@ -87,8 +88,14 @@ class HighWater:
 
     def take(self) -> int:
         """The highest depth since the last call."""
+        self.scraped = self.ever
         peak, self.peak = self.peak, self.depth
         return peak
+
+    @property
+    def ever(self) -> int:
+        """The highest depth since the process began; takes nothing."""
+        return max(self.scraped, self.peak)
 
 
 class _HighWaters(Collector):
@@ -116,6 +123,24 @@ class _HighWaters(Collector):
         )
 
 
+class _Peaks(Collector):
+    """The same since the process began: whoever asks takes nothing from anybody."""
+
+    def describe(self) -> Iterable[Metric]:
+        return [self._family()]
+
+    def collect(self) -> Iterable[Metric]:
+        family = self._family()
+        for name, queue in list(_high_waters.queues.items()):
+            family.add_metric([name], queue.ever)
+        return [family]
+
+    def _family(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily(
+            "standpipe_queue_peak", "Highest depth since the process began.", labels=["queue"]
+        )
+
+
 _high_waters = _HighWaters()
 
 
@@ -123,6 +148,7 @@ def high_water(queue: str) -> HighWater:
     """The high-water mark of the queue of that name; made at the first call."""
     if not _high_waters.queues:
         prometheus_client.REGISTRY.register(_high_waters)
+        prometheus_client.REGISTRY.register(_Peaks())
     return _high_waters.queues.setdefault(queue, HighWater())
 
 

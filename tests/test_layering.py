@@ -37,9 +37,9 @@ FILE_CALLS: Final = {
 
 EDGES: Final = {
     "common": {
-        "command/embedded.py", "command/host_changes.py", "command/hosts.py", "command/log.py",
-        "command/log_look.py", "command/log_print.py", "command/preflight.py",
-        "command/rejects.py", "command/run.py", "command/session.py", "command/status.py", "command/stop.py",
+        "command/consumers.py", "command/embedded.py", "command/host_changes.py", "command/hosts.py", "command/log.py",
+        "command/log_look.py", "command/log_print.py", "command/preflight.py", "command/probe.py", "command/pull_hosts.py",
+        "command/rejects.py", "command/run.py", "command/session.py", "command/snapshot.py", "command/status.py", "command/stop.py",
         "database.py", "fetch.py", "locks.py", "log_walk.py", "names.py", "owner.py", "password.py", "paths.py", "place.py",
         "postgres.py", "process.py", "segment_files.py", "segments.py", "selftest.py", "steady.py",
         "telemetry.py", "transport.py",

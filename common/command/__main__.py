@@ -13,13 +13,18 @@ from typing import Final
 from common.command import (
     accounts,
     audit,
+    completion,
+    consumers,
     crawling,
     domains,
     embedded,
     hosts,
     log,
+    probe,
+    pull_hosts,
     rejects,
     run,
+    snapshot,
     status,
     stop,
     takedown,
@@ -27,8 +32,8 @@ from common.command import (
 from common.command.session import until_nobody_reads
 
 COMMANDS: Final = (
-    run, stop, status,
-    hosts, accounts, takedown, domains, crawling, rejects, audit,
+    run, stop, status, snapshot, probe, consumers,
+    hosts, pull_hosts, accounts, takedown, domains, crawling, rejects, audit,
     log, embedded,
 )  # fmt: skip
 """In the order of `standpipe --help`."""
@@ -67,6 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for each in COMMANDS:
         each.register(commands)
+    completion.register(commands, make_parser)
     return parser
 
 

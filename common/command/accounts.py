@@ -150,7 +150,7 @@ def account_text(account: Account, document: Known | None) -> str:
     host_says = "active" if account.active else account.status or "inactive"
     rows = [
         ("account", account.did),
-        ("status", status_of(account)),
+        ("status", visible(status_of(account))),
         ("its host says", visible(host_says)),
         ("we say", account.local or "nothing of our own"),
         ("taken down", "yes" if account.wanted_down else "no"),

@@ -48,6 +48,9 @@ _INFO: Final = """\
 Shows how large the log is, from which seq to which and from when to when it reaches, who claimed it,
 which numbers were left out, and the age of the checkpoint. It reads little; `verify` reads all.
 
+--json prints one object with the keys folder, formats, segments, bytes, head, epoch, oldest_seq, oldest_at,
+durable_seq, durable_at, checkpoint_age_s, claims, holes, damage
+
 exit code: 0 · 1 damage was met, or there is no log · 2 wrong settings or words
 """
 _VERIFY: Final = """\
@@ -64,10 +67,16 @@ Prints one line for each event, in order of seq:
   seq, when it was read, kind, DID, rev, host.generation, the host's seq, marks (- for none)
 --frames writes the messages as consumers get them, byte for byte, each to a file of its own.
 
+--json prints one object a line with the keys seq, time, kind, did, rev, active, status, host, generation,
+upstream_seq, shard, epoch, position, bytes, marks
+
 exit code: 0 · 1 damage was met, or there is no log · 2 wrong settings or words
 """
 _TAIL: Final = """\
 Prints the last events, as `dump` does; with -f also those to come, as each becomes durable, until Ctrl-C.
+
+--json prints one object a line with the keys seq, time, kind, did, rev, active, status, host, generation,
+upstream_seq, shard, epoch, position, bytes, marks
 
 exit code: 0 · 1 damage was met, or there is no log · 2 wrong settings or words
 """

@@ -21,6 +21,9 @@ Shows the last messages that were dropped of a host, of an account, or of both t
 when, the reason with the ids of its rules (docs/spec.md), and what the message claims to be.
 --frames writes the bytes as the host sent them, each to a file of its own.
 
+--json prints an array of objects with the keys id, at, reason, rules, detail, bytes and, where they are
+known, host, did, kind, seq, rev
+
 exit code: 0 · 1 no such host, or the database does not answer · 2 wrong settings or words
 """
 

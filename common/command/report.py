@@ -22,6 +22,7 @@ WANTED: Final = (
     "standpipe_delivered_total",
     "standpipe_loop_lag_seconds",
     "process_resident_memory_bytes",
+    "standpipe_queue_peak",
 )
 """The numbers that are asked for."""
 _SUMS: Final = {

@@ -32,6 +32,9 @@ _TEXT: Final = """\
 Shows every process of the relay in STANDPIPE_DATA_DIR with its state and its most telling numbers, and
 the balance of them all: what came over the hosts' sockets, and where it is (docs/conservation.md).
 
+--json prints one object with the keys up, unaccounted, balance (its terms, written, heard), data_dir, port,
+supervisor, problem, processes (each with name, state, pid, up_s, problem, unaccounted, numbers)
+
 exit code: 0 all are up, and no event is unaccounted for · 1 something is not, or no relay runs there
            2 wrong settings
 """
@@ -59,8 +62,7 @@ def gather(paths: Paths, port: int) -> report.Relay:
     owner = locks.owner_of(paths.lock_file)
     states, problem = _processes(paths, owner)
     files = _run_files(paths.run_dir)
-    # The relay's own, which need not be the port that is set where this is typed.
-    port = next((file["port"] for file in files.values() if "port" in file), port)
+    port = _port(files, port)
     numbers = _all_numbers(files)
     nothing = (None, None)
     processes = []
@@ -137,6 +139,21 @@ def _run_files(folder: Path) -> dict[str, dict[str, Any]]:
         except (OSError, ValueError):
             continue  # It ended just now.
     return found
+
+
+def public_port(paths: Paths, port: int) -> int:
+    """The relay's own, which need not be the `port` that is set where this is typed."""
+    return _port(_run_files(paths.run_dir), port)
+
+
+def private_ports(paths: Paths) -> list[int]:
+    """The loopback port of each broadcaster, where the operator may ask, too."""
+    files = _run_files(paths.run_dir)
+    return [file["private_port"] for _, file in sorted(files.items()) if "private_port" in file]
+
+
+def _port(files: dict[str, dict[str, Any]], port: int) -> int:
+    return next((file["port"] for file in files.values() if "port" in file), port)
 
 
 def _all_numbers(

@@ -181,3 +181,20 @@ def test_a_successors_run_file_is_left_alone(tmp_path: Path) -> None:
     path.write_text('{"pid": 1}')
     running.close()
     assert path.exists()
+
+
+def test_a_peak_lasts_and_whoever_asks_for_it_takes_nothing(port: int) -> None:
+    queue = telemetry.high_water("test_peak")
+    queue.note(8)
+    queue.note(2)
+    name = 'standpipe_queue_peak{queue="test_peak"}'
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{port}/metrics?name[]=standpipe_queue_peak"
+    ) as answer:
+        assert f"{name} 8.0" in answer.read().decode()
+    assert scraped(port)['standpipe_queue_high_water{queue="test_peak"}'] == 8
+    assert scraped(port)[name] == 8
+    queue.note(3)
+    assert (scraped(port)[name], queue.take()) == (8, 3)
+    queue.note(9)
+    assert scraped(port)[name] == 9
