@@ -19,6 +19,7 @@ from broadcast.admin_reference import Defaults, Reference
 from broadcast.client import Clients
 from broadcast.config import HttpLimits
 from broadcast.consumers import Consumers
+from broadcast.crawl_desk import CrawlDesk
 from broadcast.siblings import Siblings
 from broadcast.subscriber import Service
 
@@ -27,13 +28,12 @@ from broadcast.subscriber import Service
 class Setup:
     """What the settings say.
 
-    passwords: of the user `admin`, each good; none lets nobody in. trusted_proxies: see Clients.
-    siblings: URLs of other relays. member: number of this broadcaster. run_dir: where its siblings
-    within this relay tell their ports; None: it has none.
+    passwords: of the user `admin`, each good; none lets nobody in. siblings: URLs of other relays.
+    member: number of this broadcaster. run_dir: where the others of this relay tell their ports; None:
+    there are none.
     """
 
     passwords: tuple[str, ...] = ()
-    trusted_proxies: tuple[str, ...] = ()
     siblings: tuple[str, ...] = ()
     member: int = 0
     run_dir: Path | None = None
@@ -50,12 +50,13 @@ class AdminApi:
         service: Service,
         clients: Clients,
         limits: HttpLimits,
+        crawl: CrawlDesk,
     ) -> None:
         """Opens nothing."""
         self._desks = Desks(database_url)
         self.siblings = Siblings(setup.siblings)
         self.door = Door(setup.passwords, clients, self._desks, self.siblings, limits.body_bytes)
-        reference = Reference(setup.defaults)
+        reference = Reference(setup.defaults, crawl)
         more = More(reference, Consumers(service, setup.run_dir))
         self._paths = [*reference.paths(), *more.paths()]
 

@@ -28,6 +28,7 @@ from broadcast.admin_gate import Gate
 from broadcast.admin_words import AdminError, Params
 from broadcast.client import Clients
 from broadcast.siblings import Siblings, is_forwarded
+from broadcast.store import Away
 from broadcast.xrpc import XrpcError
 from common.process import SAY_AGAIN_S
 
@@ -127,6 +128,9 @@ class Door:
             try:
                 self._let_in(request)
                 response = await endpoint(request)
+            except Away:
+                metrics.ADMIN_REQUESTS.labels(Result.AWAY).inc()
+                return _refusal(AdminError(503, "the database does not answer"))
             except (AdminError, XrpcError) as error:
                 metrics.ADMIN_REQUESTS.labels(_result(error.status)).inc()
                 if isinstance(error, XrpcError):

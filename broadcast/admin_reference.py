@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple
 from broadcast.admin_answers import SUCCESS, is_read, page, pds_answer
 from broadcast.admin_desk import Desk
 from broadcast.admin_door import Call, Path, Work
-from broadcast.admin_words import COUNT_MAX, ID_MAX, AdminError, HostWords, bad
-from common.control import NewHost, UnknownHost
-from common.limits import TRUSTED_ACCOUNT_LIMIT, is_trusted
+from broadcast.admin_words import COUNT_MAX, ID_MAX, bad
+from broadcast.crawl_desk import CrawlDesk
+from broadcast.xrpc import XrpcError
+from common.control import UnknownHost
 from common.syntax import is_datetime
 
 HOSTS_MAX: Final = 10_000
@@ -34,16 +35,15 @@ class Defaults(NamedTuple):
 
     request_crawl: bool = True
     new_hosts_per_day: int = 50
-    account_limit: int = 100
-    trusted_domains: tuple[str, ...] = ()
     allow_insecure_hosts: bool = False
 
 
 class Reference:
     """The plans of these paths."""
 
-    def __init__(self, defaults: Defaults) -> None:
+    def __init__(self, defaults: Defaults, crawl: CrawlDesk) -> None:
         self._defaults = defaults
+        self._crawl_desk = crawl
 
     def paths(self) -> list[Path]:
         """All of them."""
@@ -153,33 +153,11 @@ class Reference:
     def _hosts(self, _call: Call) -> Work:
         return lambda desk: [pds_answer(row) for row in desk.store.hosts(0, HOSTS_MAX)]
 
-    def _crawl(self, call: Call) -> Work:
-        asked = call.body.host("hostname")
-        new = self._new_host(asked)
-
-        def work(desk: Desk) -> Any:
-            if not desk.control.add_host(new):
-                row = desk.store.host(new.hostname)
-                if row is None or row.banned_domain is not None:
-                    raise AdminError(401, "DomainBan")
-                if row.wanted == "banned":
-                    raise AdminError(403, "HostBanned")
-                if not row.connected:
-                    desk.control.dial_host(row.hostname)
-            return {}
-
-        return work
-
-    def _new_host(self, asked: HostWords) -> NewHost:
-        trusted = is_trusted(asked.hostname, self._defaults.trusted_domains)
-        return NewHost(
-            hostname=asked.hostname,
-            tls=not asked.hostname.startswith("localhost:") if asked.tls is None else asked.tls,
-            account_limit=TRUSTED_ACCOUNT_LIMIT if trusted else self._defaults.account_limit,
-            trusted=trusted,
-            cursor=0,
-            added_by="operator",
-        )
+    async def _crawl(self, call: Call) -> Any:
+        answer = await self._crawl_desk.request_for(call.body.required("hostname"), call.who)
+        if answer.status != 200:
+            raise XrpcError(answer.status, answer.body["error"], answer.body["message"])
+        return answer.body
 
     def _limits(self, call: Call) -> Work:
         body = call.body

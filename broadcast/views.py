@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcast import metrics
-from broadcast.admin import CHALLENGE, may_enter
+from broadcast.admin_door import Door
 from broadcast.client import Clients
 from broadcast.config import STREAM_PATH, HttpLimits
 from broadcast.crawl_desk import CrawlDesk
@@ -77,14 +77,16 @@ class Views:
         store: Store,
         pulse: Pulse,
         limits: HttpLimits,
-        admin_passwords: tuple[str, ...],
         crawl: CrawlDesk,
         clients: Clients,
+        door: Door,
+        admin_routes: Sequence[Route] = (),
     ) -> None:
-        """Args: admin_passwords: of the user `admin`, each good; none lets nobody in."""
+        """Args: door: lets operators in. admin_routes: what they have, but for the dropped messages."""
         self._crawl = crawl
         self._clients = clients
-        self._admin_passwords = admin_passwords
+        self._door = door
+        self._admin_routes = admin_routes
         self._store = store
         self._pulse = pulse
         self._limits = limits
@@ -110,7 +112,8 @@ class Views:
             Route("/version", _version),
             Route("/rejects", _query(self._rejects)),
             Route("/hosts/{hostname}", _query(self._host_data)),
-            Route("/admin/rejects", self._admin(self._rejects_with_frames)),
+            Route("/admin/rejects", self._door.guard(_query(self._rejects_with_frames))),
+            *self._admin_routes,
             # Every method comes here; what asks for the upgrade with GET never does.
             Route(STREAM_PATH, _Stream()),
             *[Route(_SYNC + name, _query(answer)) for name, answer in queries.items()],
@@ -199,18 +202,6 @@ class Views:
                 raise XrpcError(404, "HostNotFound", f"{asked.host} is not known here")
         rows = await self._store.rejects(asked, host, limit=asked.limit + 1, frames=frames)
         return rejects_answer(rows, asked.limit, frames=frames)
-
-    def _admin(self, answer: _Answer) -> Callable[[Request], Awaitable[Response]]:
-        """An endpoint for the operator alone."""
-        endpoint = _query(answer)
-
-        async def guarded(request: Request) -> Response:
-            if may_enter(request.headers.get("authorization"), self._admin_passwords):
-                return await endpoint(request)
-            error = XrpcError(401, "Unauthorized", "the admin password is needed")
-            return _error(error, {"WWW-Authenticate": CHALLENGE})
-
-        return guarded
 
     async def _request_crawl(self, request: Request) -> Response:
         client = self._clients.address(

@@ -17,7 +17,13 @@ from typing import Any, Final
 
 import zmq
 
+from broadcast.admin_api import AdminApi, Setup
+from broadcast.admin_reference import Defaults
+from broadcast.client import Clients
 from broadcast.config import DATABASE_CHECK_S, READ_THREADS, RETIRE_S, SHARE_S, HttpLimits, Limits
+from broadcast.crawl import Rules
+from broadcast.crawl_desk import CrawlDesk
+from broadcast.crawl_table import CrawlTable
 from broadcast.fanout import Fanout
 from broadcast.health import Pulse
 from broadcast.inlet import Inlet
@@ -56,7 +62,21 @@ async def broadcast(context: Context) -> None:
         database_url=settings.database_url or paths.embedded_database_url,
         limits=Limits(stall_s=settings.consumer_stall_s),
         http_limits=HttpLimits(retire_s=RETIRE_S if settings.broadcast_processes > 1 else 0.0),
-        admin_passwords=password.ensure(settings, paths),
+        admin=Setup(
+            passwords=password.ensure(settings, paths),
+            siblings=settings.sibling_relays,
+            member=context.member,
+            run_dir=paths.run_dir,
+            defaults=Defaults(settings.request_crawl, settings.new_hosts_per_day),
+        ),
+        crawl=Rules(
+            settings.request_crawl,
+            settings.new_hosts_per_day,
+            settings.default_account_limit,
+            settings.trusted_domains,
+            settings.allow_insecure_hosts,
+        ),
+        trusted_proxies=settings.trusted_proxies,
     )
 
     def ready() -> None:
@@ -78,16 +98,23 @@ class Worker:
         database_url: str,
         limits: Limits | None = None,
         http_limits: HttpLimits | None = None,
-        admin_passwords: tuple[str, ...] = (),
+        admin: Setup | None = None,
+        crawl: Rules | None = None,
+        trusted_proxies: tuple[str, ...] = (),
     ) -> None:
         """Opens nothing. Defaults: the limits of broadcast.config, and no admin."""
+        self.crawl = CrawlDesk(CrawlTable(database_url), crawl or Rules())
+        self._clients = Clients(trusted_proxies)
         self.pulse = Pulse()
-        self.service = Service(limits or Limits())
+        admin = admin or Setup()
+        self.service = Service(limits or Limits(), self._clients, admin.member)
         self._open_reader = open_reader
         self._endpoint = chunks_endpoint
         self._store = Store(database_url)
         self._http_limits = http_limits or HttpLimits()
-        self._admin_passwords = admin_passwords
+        self._admin = AdminApi(
+            admin, database_url, self.service, self._clients, self._http_limits, self.crawl
+        )
         self._inlet: Inlet | None = None
         self._knocked = False
 
@@ -96,7 +123,17 @@ class Worker:
     ) -> None:
         """Serve bound sockets until `stopping` is set. ready: called once they accept."""
         playback = Playback(self._open_reader, READ_THREADS)
-        views = Views(self._store, self.pulse, self._http_limits, self._admin_passwords)
+        views = Views(
+            self._store,
+            self.pulse,
+            self._http_limits,
+            self.crawl,
+            self._clients,
+            self._admin.door,
+            self._admin.routes(),
+        )
+        if len(sockets) > 1:
+            self._admin.door.private_port = sockets[1].getsockname()[1]
         listener = Listener(views.app(), self.service, self._http_limits)
         await self._store.open()
         await listener.open(sockets)
@@ -126,6 +163,8 @@ class Worker:
             watching.cancel()
             playback.close()
             zmq_context.term()
+            await self._admin.close()
+            await self.crawl.close()
             await self._store.close()
 
     async def _watch_database(self) -> None:

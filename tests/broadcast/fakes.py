@@ -17,7 +17,9 @@ import pytest
 import zmq
 from websockets.asyncio.client import ClientConnection, connect
 
+from broadcast.admin_api import Setup
 from broadcast.config import STREAM_PATH, HttpLimits, Limits
+from broadcast.crawl import Rules
 from broadcast.fanout import Fanout
 from broadcast.hole import Cause, Hole
 from broadcast.inlet import Inlet
@@ -246,6 +248,9 @@ async def member_of(
     persist: bool = True,
     open_reader: Callable[[], Any] | None = None,
     admin_passwords: tuple[str, ...] = (),
+    admin: Setup | None = None,
+    crawl: Rules | None = None,
+    trusted_proxies: tuple[str, ...] = (),
     port: int = 0,
 ) -> AsyncIterator[Member]:
     """A running broadcaster; ends drained.
@@ -257,7 +262,7 @@ async def member_of(
         member.persist_up()
     member.worker = Worker(
         open_reader or (lambda: log), member.endpoint, database_url, limits, http_limits,
-        admin_passwords,
+        admin or Setup(passwords=admin_passwords), crawl, trusted_proxies,
     )  # fmt: skip
     public, private = bind("127.0.0.1", port, shared=True), bind("127.0.0.1", 0, shared=False)
     member.port, member.private_port = public.getsockname()[1], private.getsockname()[1]
