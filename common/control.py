@@ -286,7 +286,7 @@ _ADD_HOST: Final[LiteralString] = """
     WHERE NOT EXISTS (SELECT FROM domain_ban WHERE domain = ANY(%(domains)s))
     ON CONFLICT (hostname) DO UPDATE SET wanted = 'active', tls = excluded.tls,
         account_limit = excluded.account_limit, trusted = excluded.trusted,
-        added_by = excluded.added_by, server_did = excluded.server_did,
+        added_by = excluded.added_by, server_did = excluded.server_did, created_at = now(),
         dial_asked = known.dial_asked + 1
     WHERE known.wanted = 'deleted'
 """

@@ -58,6 +58,10 @@ class Busy(FetchError):
         """None where the server did not say."""
 
 
+class Enough(Busy):
+    """Our own bound says so."""
+
+
 class _Resolver(AbstractResolver):
     """Names for aiohttp."""
 
@@ -182,7 +186,7 @@ class Fetcher:
 
 @contextlib.contextmanager
 def _entered(url: str, sites: Sites | None) -> Iterator[None]:
-    """While this is open, a site is being asked. Raises: Busy: not now."""
+    """While this is open, a site is being asked. Raises: Enough: not now."""
     if sites is None:
         yield
         return
@@ -190,7 +194,7 @@ def _entered(url: str, sites: Sites | None) -> Iterator[None]:
     site = site_of(parts.hostname or "", parts.port)
     after_s = sites.enter(site, steady_s())
     if after_s > 0:
-        raise Busy("this site has been asked often enough", after_s)
+        raise Enough("this site has been asked often enough", after_s)
     try:
         yield
     finally:

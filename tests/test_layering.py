@@ -53,7 +53,7 @@ EDGES: Final = {
         "segment_log.py", "store_thread.py", "upkeep.py", "verify.py", "worker.py",
     },
     "broadcast": {
-        "admin_api.py", "admin_desk.py", "admin_door.py", "consumers.py", "fanout.py",
+        "admin_api.py", "admin_desk.py", "admin_door.py", "consumers.py", "crawl_desk.py", "crawl_table.py", "fanout.py",
         "inlet.py", "playback.py", "recent.py", "server.py", "siblings.py", "store.py",
         "subscriber.py", "version.py", "views.py", "worker.py",
     },
