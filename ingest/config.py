@@ -11,6 +11,8 @@ from typing import Final
 
 from common.envelope import Kind
 from common.rates import Rate
+from ingest.catch_up import HOST_RATE as HOST_CATCH_UP
+from ingest.catch_up import PROCESS_RATE as PROCESS_CATCH_UP
 from ingest.dials import AT_ONCE
 from ingest.share import LOOK_S
 
@@ -123,6 +125,9 @@ class Limits:
     silent_s: float = 10.0
     beat_s: float = 1.0
     look_s: float = LOOK_S
+    catch_up_host: Rate = HOST_CATCH_UP
+    catch_up_process: Rate = PROCESS_CATCH_UP
+    """Events of long ago, see ingest.catch_up."""
     refresh_s: float = 2.0
     """One DID is looked up at most so often, in seconds; what needs the answer waits so long."""
     refresh_rate: Rate = REFRESH_RATE

@@ -21,8 +21,8 @@ from typing import Final, NamedTuple
 from common.limits import TRUSTED, EventLimits
 
 WINDOWS: Final = ("second", "hour", "day")
-CATCH_UP: Final = "catch-up"
-"""Not a window: the budget for what hosts said before we asked (ingest.lifecycle)."""
+CATCH_UP: Final = "catch_up"
+"""Not a window: the budget for what hosts said before we asked (ingest.catch_up)."""
 WHYS: Final = (*WINDOWS, CATCH_UP)
 """What a host may be slowed by."""
 _WINDOW_S: Final = (1.0, 3600.0, 86_400.0)

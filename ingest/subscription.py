@@ -72,6 +72,7 @@ class Subscription:
         holds_too_much: Callable[[Subscription], None],
         dialer: Dialer,
         began_anew: Callable[[Subscription], None],
+        behind: Callable[[Subscription, float], None],
         random: Random,
         standing: Standing = STRANGER,
     ) -> None:
@@ -83,6 +84,7 @@ class Subscription:
             holds_too_much: called when this host should not be read for now.
             dialer: whose line all hosts stand in. standing: what is known of this one.
             began_anew: called when the host's numbers have, and it is to be read under another generation.
+            behind: called with each event, which may be one of long ago.
         """
         self.target = target
         self.feed = feed
@@ -99,6 +101,7 @@ class Subscription:
         self._holds_too_much = holds_too_much
         self._dialer = dialer
         self._began_anew = began_anew
+        self._behind = behind
         self._size = standing.size
         self._alive_s = standing.alive_s
         self.life = Lifecycle(_delays(limits, standing.restarts), random)
@@ -296,6 +299,8 @@ class Subscription:
                 self._concerns_connection(said, message)
             elif self.feed.upstream.anew >= ANEW_EVENTS:
                 self._numbers_anew("events with lower numbers and newer revs")
+            else:
+                self._behind(self, now_s)
         elif type(message) is TextMessage:
             self._pipeline.counts.received["malformed"] += 1
             drop = Drop(DropReason.TEXT_FRAME, f"{message.size} bytes")

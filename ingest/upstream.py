@@ -35,16 +35,18 @@ class Upstream:
     last_seq: the highest that was begun, None before any. finished_seq: everything up to it is
     finished; None when nothing is known. anew: events in a row whose number does not rise, but whose rev
     is newer than any before: what is sent again has an old one, so the numbers may have begun anew.
-    newest_rev: see there; empty where none is known.
+    newest_rev: see there; empty where none is known. last_rev: the one that came last, for whom
+    it concerns, who takes it.
     """
 
-    __slots__ = ("_begun", "_open", "anew", "last_seq", "newest_rev")
+    __slots__ = ("_begun", "_open", "anew", "last_rev", "last_seq", "newest_rev")
 
     def __init__(self, cursor: int | None, newest_rev: str = "") -> None:
         """Args: cursor: everything up to it was finished in an earlier life; None: start live."""
         self.last_seq = cursor
         self.anew = 0
         self.newest_rev = newest_rev
+        self.last_rev = ""
         self._open: OrderedDict[Entry, None] = OrderedDict()
         self._begun = 0
 
@@ -78,8 +80,10 @@ class Upstream:
                 self.anew = 0
             return None
         self.anew = 0
-        if rev is not None and rev > newest:
-            self.newest_rev = rev
+        if rev is not None:
+            self.last_rev = rev
+            if rev > newest:
+                self.newest_rev = rev
         self.last_seq = seq
         entry = Entry(seq, last if last is not None or seq < 1 else seq - 1, self._begun)
         self._begun += 1

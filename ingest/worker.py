@@ -34,6 +34,7 @@ from common.target import Target
 from common.verdict import Drop
 from ingest import metrics
 from ingest.account import Feed
+from ingest.catch_up import CatchUp
 from ingest.config import Limits, ResolverLimits, StatusLimits
 from ingest.dialer import Dialer
 from ingest.dials import Dials
@@ -44,6 +45,7 @@ from ingest.lease_table import Table as LeaseTable
 from ingest.leases import Leases
 from ingest.levels import Watch
 from ingest.lifecycle import State
+from ingest.limiter import CATCH_UP
 from ingest.load import Work
 from ingest.node_memory import NodeMemory
 from ingest.observed import Observed, newest_rev_of, standing_of
@@ -125,6 +127,7 @@ class Worker:
         self._drops_to_log = DROPS_LOGGED_A_SECOND
         self._dials_per_second = dials_per_second
         self._observed = Observed()
+        self._catch_up = CatchUp(self._limits.catch_up_host, self._limits.catch_up_process)
         self._unread: list[HostObservation] = []
         """What is to be told of hosts that are not to be read."""
         self.ledger = Ledger()
@@ -406,11 +409,22 @@ class Worker:
             holds_too_much=self.turns.pause,
             dialer=self._dialer,
             began_anew=self.fleet.began_anew,
+            behind=self._behind,
             random=self._random,
             standing=standing_of(row, self._loop.time(), time.time()),
         )
         self.turns.hosts.add(subscription)
         return subscription
+
+    def _behind(self, subscription: Subscription, now_s: float) -> None:
+        """An event of a host is in hand: one that says what is long past is slowed for the others."""
+        upstream = subscription.feed.upstream
+        rev, upstream.last_rev = upstream.last_rev, ""
+        if not rev:
+            return
+        until_s = self._catch_up.note(subscription.feed.source.host, rev, now_s, time.time())
+        if until_s is not None:
+            self.turns.slow(subscription, until_s, CATCH_UP)
 
     def _changed(self, subscription: Subscription, row: HostRow) -> None:
         """Something else is wanted of a host that is read."""
@@ -423,6 +437,7 @@ class Worker:
             subscription.close()
             self.turns.forget(subscription)
             self._observed.forget(subscription.feed.source.host)
+            self._catch_up.forget(subscription.feed.source.host)
         self.pipeline.release({host.feed for host in subscriptions}, steady_s())
         self._room()
 
