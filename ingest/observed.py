@@ -29,6 +29,8 @@ CLOCKS_S: Final = 60.0
 """How far a host's clock may be ahead of ours, in seconds, for what was read before us."""
 QUOTAS: Final = ("second", "hour", "day")
 """What in `limited_by` is a quota of the host."""
+LONG_QUOTAS: Final = QUOTAS[1:]
+"""Who has used up one of these is throttled, though some of what he says is read every few minutes."""
 
 
 class Standing(NamedTuple):
@@ -141,7 +143,9 @@ def observe(
     life, feed = host.life, host.feed
     limited_by: str | None = getattr(feed, "limited_by", None)
     until_s: float = getattr(feed, "limited_until_s", 0.0) if limited_by is not None else 0.0
-    life.limited = limited_by in QUOTAS and until_s - now_s >= THROTTLED_S
+    life.limited = limited_by in LONG_QUOTAS or (
+        limited_by in QUOTAS and until_s - now_s >= THROTTLED_S
+    )
     next_us = 0
     if life.phase is Phase.WAITING and isfinite(life.next_dial_s):
         next_us = int((loop_epoch_s + life.next_dial_s) * 1e6)
