@@ -8,7 +8,7 @@ not known, 403 for what is not to be had, 400 for what makes no sense.
 This module does not know HTTP servers or the database.
 
 Source: com.atproto.sync.listHosts, getHostStatus, listRepos, getRepoStatus, getLatestCommit,
-getRepo, requestCrawl; the xrpc spec.
+getRepo; the xrpc spec. (requestCrawl: broadcast.crawl.)
 """
 
 from __future__ import annotations
@@ -173,27 +173,6 @@ def parse_hostname(text: str) -> str:
     if len(name) > _HOST_CHARS_MAX or not _is_hostname(name):
         raise invalid("hostname is not a host name")
     return name
-
-
-def parse_crawl_request(body: bytes) -> str:
-    """The host name in the body of requestCrawl, which may be a URL too.
-
-    Raises:
-        XrpcError: the body is not JSON of the lexicon's shape, or names no host.
-    """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise invalid("the body is not JSON") from None
-    name = value.get("hostname") if isinstance(value, dict) else None
-    if not isinstance(name, str) or not name:
-        raise invalid("hostname is missing")
-    scheme, mark, rest = name.partition("://")
-    if mark:
-        if scheme.lower() not in ("http", "https", "ws", "wss"):
-            raise invalid("hostname has a scheme that is none of https, wss, http, ws")
-        name = rest.rstrip("/")
-    return parse_hostname(name)
 
 
 # --- answers ---

@@ -173,24 +173,6 @@ def test_a_repo_is_fetched_at_its_host(loop_run: LoopRun, tmp_path: Path, filled
     loop_run(story())
 
 
-def test_a_crawl_is_only_taken_for_hosts_that_are_known(
-    loop_run: LoopRun, tmp_path: Path, filled_url: str
-) -> None:
-    async def story() -> None:
-        async with member_of(FakeLog(), tmp_path, database_url=filled_url) as member:
-            path = SYNC + "requestCrawl"
-
-            def body(name: str) -> dict[str, Any]:
-                return {"method": "POST", "body": json.dumps({"hostname": name}).encode()}
-
-            assert (await ask(member, path, **body("one.example"))).status == 200
-            assert await error_of(member, path, **body("banned.example")) == (403, "HostBanned")
-            assert await error_of(member, path, **body("new.example")) == (403, "Forbidden")
-            assert await error_of(member, path) == (405, "MethodNotAllowed")
-
-    loop_run(story())
-
-
 def test_what_is_not_served_is_told_in_xrpc_form(loop_run: LoopRun, tmp_path: Path) -> None:
     async def story() -> None:
         async with member_of(FakeLog(), tmp_path) as member:

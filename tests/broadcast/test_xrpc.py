@@ -14,7 +14,6 @@ from broadcast.xrpc import (
     host_answer,
     hosts_answer,
     latest_commit_answer,
-    parse_crawl_request,
     parse_hostname,
     repo_location,
     repo_status_answer,
@@ -96,28 +95,6 @@ def test_a_host_name_is_taken(text: str, name: str) -> None:
 def test_what_is_no_host_name_is_invalid(text: str) -> None:
     with pytest.raises(XrpcError):
         parse_hostname(text)
-
-
-@pytest.mark.parametrize(
-    ("body", "name"),
-    [
-        pytest.param(b'{"hostname":"pds.example"}', "pds.example", id="a bare name"),
-        pytest.param(b'{"hostname":"https://pds.example/","x":1}', "pds.example", id="a URL"),
-    ],
-)
-def test_a_crawl_request_names_a_host(body: bytes, name: str) -> None:
-    assert parse_crawl_request(body) == name
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"{", b"[]", b"null", b"{}", b'{"hostname":7}', b'{"hostname":""}',
-     b'{"hostname":"ftp://x"}', b'{"hostname":"https://u@x"}', b"\xff"],
-)  # fmt: skip
-def test_a_crawl_request_of_another_shape_is_invalid(body: bytes) -> None:
-    with pytest.raises(XrpcError) as caught:
-        parse_crawl_request(body)
-    assert caught.value.status == 400
 
 
 # --- answers ---
