@@ -447,17 +447,20 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         values[name] = values[name] or ()
     for name in ("batches_bind", "batches_connect"):
         values[name] = values[name] or ""
+    # Spares are an offer: where there are no numbers left there are fewer of them.
+    left = MAX_INGEST_PROCESSES - values["ingest_first"] - values["ingest_processes"]
+    values["ingest_spares"] = min(values["ingest_spares"], left)
     return Settings(**values)
 
 
 def _together(values: Mapping[str, Any]) -> list[str]:
     """What is wrong with settings that are right each by itself."""
     problems = []
-    last = values["ingest_first"] + values["ingest_processes"] + values["ingest_spares"]
-    if last > MAX_INGEST_PROCESSES:
+    last = values["ingest_first"] + values["ingest_processes"] - 1
+    if last >= MAX_INGEST_PROCESSES:
         problems.append(
-            f"STANDPIPE_INGEST_FIRST: the numbers of the ingest processes and spares reach {last - 1}; "
-            f"the highest is {MAX_INGEST_PROCESSES - 1}"
+            f"STANDPIPE_INGEST_FIRST: the numbers of the ingest processes reach {last}; the highest is "
+            f"{MAX_INGEST_PROCESSES - 1}"
         )
     problems += [
         f"STANDPIPE_{field.upper()} needs STANDPIPE_CURVE_DIR: nothing goes over TCP without keys"

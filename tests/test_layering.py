@@ -40,7 +40,7 @@ EDGES: Final = {
         "command/consumers.py", "command/embedded.py", "command/host_changes.py", "command/hosts.py", "command/log.py",
         "command/log_look.py", "command/log_print.py", "command/preflight.py", "command/probe.py", "command/pull_hosts.py",
         "command/rejects.py", "command/run.py", "command/session.py", "command/snapshot.py", "command/status.py", "command/stop.py",
-        "database.py", "fetch.py", "locks.py", "log_walk.py", "names.py", "owner.py", "password.py", "paths.py", "place.py",
+        "curve.py", "database.py", "fetch.py", "locks.py", "log_walk.py", "names.py", "owner.py", "password.py", "paths.py", "place.py",
         "postgres.py", "process.py", "segment_files.py", "segments.py", "selftest.py", "steady.py",
         "telemetry.py", "transport.py",
     },
@@ -49,7 +49,7 @@ EDGES: Final = {
         "leases.py", "outlet.py", "reject_table.py", "resolver.py", "status.py", "store.py", "subscription.py", "worker.py",
     },
     "persist": {
-        "__main__.py", "checkpoint_file.py", "disk.py", "inlet.py", "opening.py", "outlet.py",
+        "__main__.py", "checkpoint_file.py", "disk.py", "gate.py", "inlet.py", "opening.py", "outlet.py",
         "segment_log.py", "store_thread.py", "upkeep.py", "verify.py", "worker.py",
     },
     "broadcast": {

@@ -6,6 +6,7 @@
                    snapshot.py ~ ─▶ snapped.py · probe.py ~ ─▶ probed.py · consumers.py ~ (a private port)
     the tables     session.py ~ ─┬▶ tables.py          what is asked: hosts.py ~ · accounts.py · rejects.py ~ · audit.py
                                  └▶ common/control.py  what is changed: host_changes.py ~ · takedown.py · domains.py · crawling.py
+    several        shards.py · curve.py: ingest processes, and keys for those of other machines
     the log        log.py ~ ─▶ log_look.py ~ · log_print.py ~ ─▶ log_words.py
     the database   embedded.py ~: `standpipe pg`, and a database for as long as a command needs it
     other relays   pull_hosts.py ~ ─▶ listed.py; host_check.py

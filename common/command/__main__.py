@@ -16,6 +16,7 @@ from common.command import (
     completion,
     consumers,
     crawling,
+    curve,
     domains,
     embedded,
     hosts,
@@ -24,6 +25,7 @@ from common.command import (
     pull_hosts,
     rejects,
     run,
+    shards,
     snapshot,
     status,
     stop,
@@ -32,7 +34,7 @@ from common.command import (
 from common.command.session import until_nobody_reads
 
 COMMANDS: Final = (
-    run, stop, status, snapshot, probe, consumers,
+    run, stop, status, snapshot, probe, consumers, shards, curve,
     hosts, pull_hosts, accounts, takedown, domains, crawling, rejects, audit,
     log, embedded,
 )  # fmt: skip

@@ -46,6 +46,25 @@ class Known(NamedTuple):
     asked_at: datetime
 
 
+class Shard(NamedTuple):
+    """A row of the table `shard`. lease_s: how long its lease lasts. load: see ingest.load."""
+
+    number: int
+    owner: int | None
+    epoch: int
+    lease_s: float
+    hosts: int
+    load: float
+
+
+class Member(NamedTuple):
+    """An ingest process. seen_s: how long ago it was. alive: that is not too long."""
+
+    number: int
+    seen_s: float
+    alive: bool
+
+
 class Tables:
     """The tables, over one connection. Every method raises psycopg.Error."""
 
@@ -124,6 +143,14 @@ class Tables:
         values = {"host": host.id if host is not None else None, "did": did, "limit": limit}
         return [RejectRow(*row) for row in self._rows(query, values)]
 
+    # --- who reads what ---
+
+    def shards(self) -> tuple[list[Shard], list[Member]]:
+        """All shards, and the ingest processes of all machines that ever were; each by number."""
+        return [Shard(*row) for row in self._rows(_SHARDS)], [
+            Member(*row) for row in self._rows(_MEMBERS)
+        ]
+
     def _rows(
         self, query: LiteralString, values: dict[str, Any] | None = None
     ) -> list[tuple[Any, ...]]:
@@ -180,6 +207,15 @@ _CHOSEN_ACCOUNTS: Final[LiteralString] = """
         AND (%(status)s::text IS NULL OR %(status)s = coalesce(
             a.local, CASE WHEN a.active THEN 'active' ELSE coalesce(a.status, 'inactive') END))
     ORDER BY a.id LIMIT %(limit)s
+"""
+_SHARDS: Final[LiteralString] = """
+    SELECT number, owner, epoch, extract(epoch FROM expires_at - now())::float8, hosts, load::float8
+    FROM shard ORDER BY number
+"""
+# As long as a lease lasts: ingest.share.LEASE_S.
+_MEMBERS: Final[LiteralString] = """
+    SELECT number, extract(epoch FROM now() - seen_at)::float8, now() - seen_at < interval '6 s'
+    FROM member ORDER BY number
 """
 _DOCUMENT: Final[LiteralString] = (
     "SELECT outcome, curve, host, why, asked_at FROM identity WHERE did = %(did)s"

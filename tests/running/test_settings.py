@@ -70,8 +70,6 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         pytest.param("STANDPIPE_METRICS_PORT", "0", "metrics_port", 0, id="any metrics port"),
         pytest.param("STANDPIPE_TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8", "trusted_proxies",
                      ("127.0.0.1", "10.0.0.0/8"), id="proxies"),
-        pytest.param("STANDPIPE_BATCHES_BIND", "tcp://10.0.0.1:2700", "batches_bind",
-                     "tcp://10.0.0.1:2700", id="another machine"),
         pytest.param("STANDPIPE_EVENT_LOOP", "asyncio", "event_loop", "asyncio", id="a loop"),
     ],
 )  # fmt: skip
@@ -239,3 +237,37 @@ def test_no_setting_is_both_heeded_and_not() -> None:
 def test_an_alerts_share_is_a_number_up_to_one(text: str) -> None:
     with pytest.raises(SettingsError):
         load_settings({"STANDPIPE_ACCOUNT_LIMIT_ALERT_THRESHOLD": text})
+
+
+KEYS = {"STANDPIPE_CURVE_DIR": "keys"}
+HERE = {"STANDPIPE_BATCHES_BIND": "tcp://10.0.0.1:2700"}
+THERE = {"STANDPIPE_BATCHES_CONNECT": "tcp://10.0.0.1:2700"}
+DATABASE = {"DATABASE_URL": "postgresql://u@h/d"}
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        pytest.param(HERE, ["STANDPIPE_BATCHES_BIND", "STANDPIPE_CURVE_DIR"], id="no keys here"),
+        pytest.param(THERE | DATABASE, ["BATCHES_CONNECT", "CURVE_DIR"], id="no keys there"),
+        pytest.param(THERE | KEYS, ["BATCHES_CONNECT", "DATABASE_URL"], id="no database"),
+        pytest.param(HERE | THERE | KEYS | DATABASE, ["BATCHES_BIND"], id="both"),
+        pytest.param({"STANDPIPE_INGEST_FIRST": "63"}, ["INGEST_FIRST", "64"], id="too high"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_told_by_name(
+    given: dict[str, str], names: list[str]
+) -> None:
+    with pytest.raises(SettingsError) as told:
+        load_settings(given)
+    assert len(told.value.problems) == 1
+    assert all(name in told.value.problems[0] for name in names)
+
+
+def test_settings_of_several_machines_that_go_together_are_taken() -> None:
+    assert load_settings(HERE | KEYS).batches_bind == "tcp://10.0.0.1:2700"
+    assert load_settings(THERE | KEYS | DATABASE).batches_connect == "tcp://10.0.0.1:2700"
+    found = load_settings({"STANDPIPE_INGEST_FIRST": "61"})
+    assert (found.ingest_first, found.ingest_spares) == (61, 1), (
+        "no number is left for another spare"
+    )
