@@ -27,6 +27,8 @@ SCHEMA_VERSION: Final = 4
 """Of common/schema.sql. The release before must be able to start on it, or refuse by name."""
 OLDEST_VERSION: Final = 1
 """The oldest schema that this release brings up to its own."""
+COUNTED_VERSION: Final = 4
+"""From here on the accounts of each host are counted as they come and go; before, nobody did."""
 CONNECT_TIMEOUT_S: Final = 5
 RETRY_S: Final = 0.25
 """Pause between attempts, in seconds: a local server is back within one or two."""
@@ -185,6 +187,8 @@ def ensure_schema(connection: Connection) -> None:
         if made and not is_older(version):
             return
         connection.execute(files("common").joinpath("schema.sql").read_bytes())
+        if version is not None and version[0] < COUNTED_VERSION:
+            connection.execute(_COUNT_ACCOUNTS)
         connection.execute(_WRITE_VERSION, (SCHEMA_VERSION,))
     if version is not None:
         log.info("brought the database from schema version %d to %d", *version, SCHEMA_VERSION)
@@ -210,6 +214,11 @@ def is_older(row: tuple[Any, ...] | None) -> bool:
     return False
 
 
+_COUNT_ACCOUNTS: Final = """
+    UPDATE host SET accounts = (
+        SELECT count(*) FROM account WHERE host_id = host.id
+            AND NOT (NOT active AND status IS NOT DISTINCT FROM 'deleted'))
+"""
 _WRITE_VERSION: Final = """
     INSERT INTO relay (name, value) VALUES ('schema_version', %s)
     ON CONFLICT (name) DO UPDATE SET value = excluded.value

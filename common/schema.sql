@@ -144,7 +144,13 @@ ALTER TABLE host
     ADD COLUMN IF NOT EXISTS accounts      bigint NOT NULL DEFAULT 0;    -- of it, but for deleted ones; kept with the table `account`
 
 -- What this relay says of an account, whatever its host does: 'takendown', 'throttled', or NULL.
-ALTER TABLE account ADD COLUMN IF NOT EXISTS local text;
+-- `over_limit`: its host had as many accounts as it may when it came, and it was not released since; it
+-- stays beneath a takedown.
+ALTER TABLE account
+    ADD COLUMN IF NOT EXISTS local      text,
+    ADD COLUMN IF NOT EXISTS over_limit boolean NOT NULL DEFAULT false;
+
+CREATE INDEX IF NOT EXISTS account_over_limit ON account (host_id, id) WHERE over_limit;
 
 -- Whether listRepos has it. A column, since an index on `rev IS NOT NULL` would be touched by each commit.
 ALTER TABLE account ADD COLUMN IF NOT EXISTS

@@ -16,8 +16,9 @@ import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from common.account_state import counts
 from common.chunk import Chunk, Row
-from common.envelope import HostCursor, Mark
+from common.envelope import AccountState, HostCursor, Mark
 from common.log import Damaged, LogReader
 from persist.checkpoint import Checkpoint
 from persist.duplicates import Duplicates
@@ -67,6 +68,9 @@ class _Rows:
     def take(self, row: Row, seq: int) -> bool:
         """One row; False when its host is not whom the database means by that number."""
         host = row.host
+        if row.flags & Mark.LOCAL:
+            # Nobody sent it.
+            return host not in self.generations
         self._fence.passes(row.shard, row.epoch)
         self.highest_host = max(host, self.highest_host)
         if host in self.generations:
@@ -146,7 +150,7 @@ def catch_up(
         seq = chunks[-1].next_seq
         if events:
             applied_seq = seq - 1
-            states = replay(events, store.find_states)
+            states = replay(events, store.find_states, _counting(tallies))
             scan_seq = duplicates.scan_seq(seq)
             store.flush(Changes(states, [], [], applied_seq, scan_seq, tallies.take()))
         if seq >= said_seq + SAID_EVERY_EVENTS:
@@ -169,6 +173,19 @@ def left_unapplied(applied_seq: int, reader: LogReader) -> str | None:
         f"seqs {applied_seq + 1} to {oldest_seq - 1} left the log before the database had them: "
         f"what they said of accounts is lost"
     )
+
+
+def _counting(tallies: Tallies) -> Callable[[AccountState, AccountState], None]:
+    """Counts with which host an account was, and is. Source: S-RAT-07."""
+
+    def moved(before: AccountState, after: AccountState) -> None:
+        was, now = counts(before), counts(after)
+        if was != now:
+            for host, by in ((was, -1), (now, 1)):
+                if host:
+                    tallies.count(host, by)
+
+    return moved
 
 
 def _take_chunk(chunk: Chunk, rows: _Rows, applied_seq: int, tallies: Tallies) -> list[Logged]:

@@ -22,7 +22,9 @@ from common.envelope import HostCursor, ShardClaim
 from persist.duplicates import Lagging
 
 MAGIC: Final = b"SPCP"
-VERSION: Final = 1
+VERSION: Final = 2
+OLDEST_VERSION: Final = 1
+"""The oldest form that this release reads: a host had fewer columns in it."""
 _HEAD: Final = struct.Struct("<4sI")
 _CRC: Final = struct.Struct("<I")
 
@@ -44,6 +46,11 @@ class KnownHost(NamedTuple):
     account_limit: int
     trusted: bool
     level: str
+    per_second: int | None = None
+    per_hour: int | None = None
+    per_day: int | None = None
+    alerts_silenced: bool = False
+    added_by: str = "settings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
     magic, version = _HEAD.unpack_from(data)
     if magic != MAGIC:
         raise CheckpointError("it does not begin as a checkpoint does")
-    if version != VERSION:
+    if not OLDEST_VERSION <= version <= VERSION:
         raise CheckpointError(f"it has version {version}, this release reads {VERSION}")
     if _CRC.unpack(data[-_CRC.size :])[0] != zlib.crc32(data[: -_CRC.size]):
         raise CheckpointError("its CRC does not match its bytes")

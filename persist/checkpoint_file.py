@@ -26,18 +26,26 @@ def write_checkpoint(disk: Disk, log_dir: Path, checkpoint: Checkpoint) -> None:
     Raises:
         OSError: the disk refuses; the one before is still there.
     """
-    path = log_dir / CHECKPOINT_NAME
-    new = path.with_name(CHECKPOINT_NAME + ".new")
+    write_whole(disk, log_dir / CHECKPOINT_NAME, encode_checkpoint(checkpoint))
+
+
+def write_whole(disk: Disk, path: Path, data: bytes) -> None:
+    """Put a file in the place of the one before, whole or not at all, and return once it is on disk.
+
+    Raises:
+        OSError: the disk refuses; the one before is still there.
+    """
+    new = path.with_name(path.name + ".new")
     disk.remove(new)
     fd = disk.open(new, create=True)
     try:
-        disk.write(fd, encode_checkpoint(checkpoint), 0)
+        disk.write(fd, data, 0)
         # Order: on disk before it has the name.
         disk.sync(fd)
     finally:
         disk.close(fd)
     disk.rename(new, path)
-    disk.sync_folder(log_dir)
+    disk.sync_folder(path.parent)
 
 
 def read_checkpoint(log_dir: Path) -> Checkpoint | None:

@@ -18,6 +18,7 @@ class Config:
     database_url: of PostgreSQL. replay_window_s: how long events are kept, in seconds.
     replay_bytes: how large the log may grow; None for FREE_SHARE of the disk.
     reserve_bytes: what is kept free on its disk; None for persist.reserve's share of that.
+    initial_seq: the first seq of an empty log; a lower log goes on from there.
     batches_bind, curve_dir: where other machines come in, and the folder of the keys.
     strict_start: rather not start than go on over something that was lost.
     group_s: the distance of two groups, in seconds: what an event may wait so that many share one
@@ -40,6 +41,7 @@ class Config:
     batches_bind: str = ""
     curve_dir: Path | None = None
     strict_start: bool = False
+    initial_seq: int = 1
     group_s: float = 0.004
     beat_s: float = 1.0
     retain_every_s: float = 30.0
@@ -62,4 +64,5 @@ class Config:
             batches_bind=settings.batches_bind,
             curve_dir=settings.curve_dir,
             strict_start=settings.strict_start,
+            initial_seq=settings.initial_seq,
         )

@@ -31,9 +31,10 @@ class Certain(IntFlag):
     HOST = 4
     DESYNCHRONIZED = 8
     COUNT = 16
+    LOCAL = 32
 
 
-ALL: Final = Certain(31)
+ALL: Final = Certain(63)
 
 
 class Known(NamedTuple):
@@ -63,6 +64,8 @@ def after(known: Known, logged: Logged) -> Known:
         if logged.marks & Mark.DISCONTINUOUS or begins:
             certain |= Certain.DESYNCHRONIZED
         certain |= Certain.COMMIT | Certain.HOST
+    elif logged.marks & Mark.LOCAL:
+        certain |= Certain.LOCAL
     elif kind == Kind.ACCOUNT:
         certain |= Certain.STATUS
         if not logged.marks & Mark.OURS:
@@ -88,6 +91,8 @@ def differing(known: Known, viewed: AccountState) -> list[tuple[str, object, obj
     compare(
         Certain.DESYNCHRONIZED, "desynchronized", viewed.desynchronized, state.desynchronized
     )  # fmt: skip
+    compare(Certain.LOCAL, "local", viewed.local, state.local)
+    compare(Certain.LOCAL, "over_limit", viewed.over_limit, state.over_limit)
     least = state.discontinuities
     if viewed.discontinuities < least or (
         certain & Certain.COUNT and viewed.discontinuities != least

@@ -28,9 +28,12 @@ from persist.catch_up import Start, catch_up, left_unapplied
 from persist.checkpoint import Checkpoint, KnownHost
 from persist.checkpoint_file import read_checkpoint
 from persist.config import Config
+from persist.disk import Disk
 from persist.duplicates import Duplicates
 from persist.fence import Fence
+from persist.hidden_file import HiddenFile, read_hidden
 from persist.host_numbers import Reconciled, reconcile
+from persist.quotas import Quotas
 from persist.reserve import missing_bytes
 from persist.segment_log import SegmentLog
 from persist.store import Reached, Store
@@ -54,16 +57,22 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Opened:
-    """What persist begins with. next_seq: is given next. applied_seq: PostgreSQL has all up to it."""
+    """What persist begins with. next_seq: is given next. applied_seq: PostgreSQL has all up to it.
+    hidden: the file beside the log, as the log led to it.
+    """
 
     next_seq: int
     applied_seq: int
     duplicates: Duplicates
     fence: Fence
     hosts: list[KnownHost]
+    quotas: Quotas
+    hidden: HiddenFile
 
 
-def take_over(config: Config, segment_log: SegmentLog, stopping: threading.Event) -> Opened | None:
+def take_over(
+    config: Config, segment_log: SegmentLog, stopping: threading.Event, disk: Disk
+) -> Opened | None:
     """Open the log for writing, and bring the database up to its end; None when told to stop first.
 
     The log is the caller's to close.
@@ -91,6 +100,7 @@ def take_over(config: Config, segment_log: SegmentLog, stopping: threading.Event
             reached_seq = max(seq for seq, _age_s in told)
             next_seq = segment_log.claim(
                 f"persist {os.getpid()}",
+                floor_seq=config.initial_seq,
                 reached_seq=reached_seq,
                 skipped=floor_over(told) - reached_seq,
             )
@@ -104,9 +114,35 @@ def take_over(config: Config, segment_log: SegmentLog, stopping: threading.Event
         if caught_up is None:
             return None
         store.raise_epochs(fence.claims())
+        try:
+            hidden = _open_hidden(config, store, disk)
+        except OSError as error:
+            raise Fault(f"cannot write in {config.log_dir}: {error}") from error
+        quotas = Quotas()
+        quotas.begin(store.read_counts())
         return Opened(
-            next_seq, caught_up.applied_seq, caught_up.duplicates, fence, store.read_hosts()
-        )
+            next_seq, caught_up.applied_seq, caught_up.duplicates, fence, store.read_hosts(),
+            quotas, hidden,
+        )  # fmt: skip
+
+
+def _open_hidden(config: Config, store: Store, disk: Disk) -> HiddenFile:
+    """See that nothing the operator has said is undone by a database that is older than his words.
+
+    The log had said all of them up to the file's version; each of them raised it (common.control).
+    """
+    before = read_hidden(config.log_dir)
+    taken_down = store.read_taken_down()
+    if before is not None and store.read_version() < before.version:
+        changed = store.put_words_back(before)
+        log.error("the database is older than what its operator said: %d takedowns and bans are as "
+                  "they were said last", changed)  # fmt: skip
+    elif before is None and (kept := store.keep_takedowns([did for did, _seq in taken_down])):
+        # Whether they were reversed since cannot be told.
+        log.error("%d accounts are taken down by what the log says, and stay so", kept)
+    hidden = HiddenFile(disk, config.log_dir)
+    hidden.open(before, taken_down)
+    return hidden
 
 
 def floor_over(told: Iterable[tuple[int, float]]) -> int:

@@ -74,18 +74,24 @@ def state_after(state: AccountState, logged: Logged) -> AccountState:
 
 
 def replay(
-    events: Iterable[Logged], find: Callable[[list[str]], dict[str, AccountState]]
+    events: Iterable[Logged],
+    find: Callable[[list[str]], dict[str, AccountState]],
+    moved: Callable[[AccountState, AccountState], None] = lambda *_: None,
 ) -> list[tuple[str, int, AccountState]]:
     """The states that events led to: (DID, seq of its last event, state).
 
     Args:
         events: in order of seq. find: the states before them, of those accounts that have one.
+        moved: told of each account's state before them and behind.
     """
     events = list(events)
-    states = find(sorted({logged.event.did for logged in events}))
+    before = find(sorted({logged.event.did for logged in events}))
+    states = dict(before)
     last: dict[str, int] = {}
     for logged in events:
         did = logged.event.did
         states[did] = state_after(states.get(did, NEVER_SEEN), logged)
         last[did] = logged.seq
+    for account in last:
+        moved(before.get(account, NEVER_SEEN), states[account])
     return [(did, seq, states[did]) for did, seq in last.items()]

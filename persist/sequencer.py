@@ -7,7 +7,12 @@
     duplicate               it is in the log, or a newer one of its account from its host is: said so,
                             nothing else
     our own                 has no number at a host; the base alone decides, see persist.duplicates
+    of a banned host        not logged, and said to be done: see persist.quotas
     recalled or outdated    back to ingest, with the newest state
+    one account too many    back too, behind an event of ours that says so
+    a host's word of an account that we hold back    logged, and held: see persist.local
+
+What the operator wants of an account (`order`) waits for its state as events do.
 
 What passes joins the group that will be written next. Replies are part of the group: they leave
 when it is on disk, not before.
@@ -21,7 +26,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from common.account_state import state_after
+from common.account_state import state_after, state_held
 from common.chunk import ROW, account_key
 from common.conservation import Balance, Logged
 from common.envelope import (
@@ -38,7 +43,9 @@ from common.syntax import tid_number
 from persist.account import Accounts
 from persist.duplicates import Duplicates
 from persist.fence import Fence
+from persist.local import Word, marks_of, own_frame
 from persist.outgoing import outgoing_head
+from persist.quotas import Quotas
 from persist.recall import Recalls
 from persist.tally import Tallies
 
@@ -47,7 +54,10 @@ GROUP_BYTES: Final = 500_000
 
 _KINDS: Final = tuple(kind.name.lower() for kind in Kind)
 _SYNC: Final = int(Kind.SYNC)
+_IDENTITY: Final = int(Kind.IDENTITY)
+_ACCOUNT: Final = int(Kind.ACCOUNT)
 _OURS: Final = int(Mark.OURS)
+_HELD: Final = int(Mark.HELD)
 _pack_row = ROW.pack
 
 
@@ -55,10 +65,11 @@ class Group:
     """What becomes durable together, and who is told then.
 
     rows, frames: of the events, in order of seq; the frames in pieces. size: bytes of `frames`. kinds: how many of each
-    kind, by its number. replies: by the route they leave on.
+    kind, by its number. replies: by the route they leave on. hides: whom it takes down, or up again, see
+    persist.hidden_file.
     """
 
-    __slots__ = ("frames", "kinds", "replies", "rows", "size")
+    __slots__ = ("frames", "hides", "kinds", "replies", "rows", "size")
 
     def __init__(self) -> None:
         self.rows: list[bytes] = []
@@ -66,6 +77,7 @@ class Group:
         self.size = 0
         self.kinds = [0, 0, 0, 0, 0]
         self.replies: dict[bytes, Reply] = {}
+        self.hides: dict[str, int] = {}
 
 
 class Fates:
@@ -73,11 +85,13 @@ class Fates:
 
     written: on disk, by number of the kind. back: to be judged again. outlived: of an earlier owner of
     its shard. unheard: sent before its sender knew of this persist. refused: its process was
-    outlived. abandoned: so it was, while the event waited.
+    outlived. abandoned: so it was, while the event waited. banned: of a host that is. said: by persist
+    itself, never received.
     """
 
     __slots__ = (
-        "abandoned", "back", "duplicate", "outlived", "received", "refused", "unheard", "written",
+        "abandoned", "back", "banned", "duplicate", "outlived", "received", "refused", "said",
+        "unheard", "written",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -89,6 +103,8 @@ class Fates:
         self.unheard = 0
         self.refused = 0
         self.abandoned = 0
+        self.banned = 0
+        self.said = 0
 
     def wrote(self, group: Group) -> None:
         """A group is on disk."""
@@ -109,11 +125,22 @@ class _Waiting:
         self.frame = frame
 
 
+class _Ordered:
+    """What is to be said of an account that is being looked up. time_us: when that was heard."""
+
+    __slots__ = ("time_us", "word")
+
+    def __init__(self, word: Word, time_us: int) -> None:
+        self.word = word
+        self.time_us = time_us
+
+
 class Sequencer:
     """Gives numbers, in one place.
 
     wanted: accounts that have to be looked up; the caller takes them from here, asks, and brings
-    what it finds to `resolve`.
+    what it finds to `resolve`. unknown_host: one of them came from a host that the quotas do not know.
+    waiting_orders: orders whose account is being looked up.
     """
 
     def __init__(
@@ -125,9 +152,15 @@ class Sequencer:
         recalls: Recalls,
         tallies: Tallies,
         fence: Fence | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
+        """Args: quotas: None where no host has a limit."""
         self.fates = Fates()
         self._fence = fence or Fence()
+        self._quotas = quotas or Quotas()
+        self._limited = quotas is not None
+        self.unknown_host = False
+        self.waiting_orders = 0
         self.next_seq = next_seq
         self._log_epoch = log_epoch
         self.wanted: list[str] = []
@@ -138,7 +171,7 @@ class Sequencer:
         self._recalls = recalls
         self._tallies = tallies
         self._epochs: dict[int, int] = {}
-        self._waiting: dict[str, deque[_Waiting]] = {}
+        self._waiting: dict[str, deque[_Waiting | _Ordered]] = {}
 
     def cut(self) -> Group:
         """The group as it stands; the next event begins a new one."""
@@ -158,8 +191,10 @@ class Sequencer:
                 "unheard": fates.unheard,
                 "refused": fates.refused,
                 "abandoned": fates.abandoned,
+                "host_banned": fates.banned,
             },
-            held=sum(map(len, self._waiting.values())),
+            held=sum(map(len, self._waiting.values())) - self.waiting_orders,
+            originated={"account": fates.said},
             in_flight=len(self.group.rows),
             logged=Logged(self._log_epoch, sum(fates.written)),
         )
@@ -217,7 +252,7 @@ class Sequencer:
                 self._wait(did, _Waiting(route, batch, event, frame))
                 continue
             state = accounts.get(did)
-            if state is None:
+            if state is None or (not state.host and self._is_stranger(event)):
                 waiting[did] = deque()
                 self.wanted.append(did)
                 self._wait(did, _Waiting(route, batch, event, frame))
@@ -226,6 +261,18 @@ class Sequencer:
             if self.group.size >= GROUP_BYTES:
                 yield
 
+    def order(self, did: str, word: Word, time_us: int) -> None:
+        """Say something of an account, unless it is so already. time_us: now, Unix microseconds."""
+        state = self._accounts.get(did)
+        if did not in self._waiting:
+            if state is not None:
+                self._obey(did, word, time_us, state)
+                return
+            self._waiting[did] = deque()
+            self.wanted.append(did)
+        self._waiting[did].append(_Ordered(word, time_us))
+        self.waiting_orders += 1
+
     def resolve(self, did: str, state: AccountState | None) -> Iterator[None]:
         """Take in what PostgreSQL has of an account, and its events that waited for that.
 
@@ -233,16 +280,21 @@ class Sequencer:
             state: None when there is nothing. Yields as `take` does.
         """
         events = self._waiting[did]
-        self._accounts.learn(did, state or NEVER_SEEN)
+        if self._accounts.get(did) is None:
+            self._accounts.learn(did, state or NEVER_SEEN)
         while events:
             waited = events.popleft()
+            newest = self._accounts.get(did)
+            assert newest is not None
+            if isinstance(waited, _Ordered):
+                self.waiting_orders -= 1
+                self._obey(did, waited.word, waited.time_us, newest)
+                continue
             self.waiting_events -= 1
             # An outlived process can use no answer: its successor reads the event again.
             if self._epochs[waited.member] != waited.epoch:
                 self.fates.abandoned += 1
                 continue
-            newest = self._accounts.get(did)
-            assert newest is not None
             self._sequence(waited.route, waited.member, waited.event, waited.frame, newest)
             if self.group.size >= GROUP_BYTES:
                 yield
@@ -251,6 +303,49 @@ class Sequencer:
     def _wait(self, did: str, event: _Waiting) -> None:
         self._waiting[did].append(event)
         self.waiting_events += 1
+
+    def _is_stranger(self, event: Judged) -> bool:
+        """Whether an account would become one of a host of which no limit is known yet."""
+        if event.kind == _IDENTITY or event.host in self._quotas or not self._limited:
+            return False
+        self.unknown_host = True
+        return True
+
+    def _obey(self, did: str, word: Word, time_us: int, state: AccountState) -> None:
+        # S-RAT-07: the room may have gone to another meanwhile.
+        if word is not Word.RELEASE or not self._quotas.is_full(state.host):
+            self._say(did, word, time_us, state, state.host)
+
+    def _say(
+        self, did: str, word: Word, time_us: int, state: AccountState, host: int
+    ) -> AccountState:
+        """Put an `#account` event of ours into the group; the state from there on. S-ACC-09."""
+        marks = marks_of(state, word)
+        if marks is None:
+            return state
+        group, seq = self.group, self.next_seq
+        self.next_seq = seq + 1
+        after = state_held(state, host, marks)
+        frame = own_frame(did, after, seq, time_us)
+        group.rows.append(
+            _pack_row(
+                group.size, len(frame), _ACCOUNT, marks, 0, after.host, 0, 0, 0, 0, time_us, 0,
+                account_key(did),
+            )
+        )  # fmt: skip
+        group.frames.append(frame)
+        group.size += len(frame)
+        group.kinds[_ACCOUNT] += 1
+        if word is Word.TAKE_DOWN or word is Word.REVERSE:
+            group.hides[did] = seq if word is Word.TAKE_DOWN else 0
+        self.fates.said += 1
+        self._move(state, after)
+        self._accounts.change(did, after, seq)
+        return after
+
+    def _move(self, before: AccountState, after: AccountState) -> None:
+        for host, by in self._quotas.move(before, after):
+            self._tallies.count(host, by)
 
     def _reply(self, route: bytes) -> Reply:
         reply = self.group.replies.get(route)
@@ -279,13 +374,19 @@ class Sequencer:
         ):
             fates.outlived += 1
             return
-        stream = self._duplicates.stream(event.host, event.generation)
+        host = event.host
+        if host in self._quotas.banned:
+            # S-HST-01. Done, as far as its sender is concerned.
+            reply.duplicate.append(event.position)
+            fates.banned += 1
+            return
+        stream = self._duplicates.stream(host, event.generation)
         upstream_seq = event.upstream_seq
         marks = event.marks
         did = event.did
         account = account_key(did)
         if (
-            self._duplicates.has_ours(event.host, epoch, event.position)
+            self._duplicates.has_ours(host, epoch, event.position)
             if marks & _OURS
             else stream.has(upstream_seq, account)
         ):
@@ -303,16 +404,34 @@ class Sequencer:
             or base.commit != state.commit
             or base.host != state.host
             or base.active != state.active
+            or base.local != state.local
         ):
+            self._recalls.sent_back(member, did, event.recall)
+            reply.back.append((event.position, state))
+            fates.back += 1
+            return
+        kind = event.kind
+        if (
+            not state.host
+            and kind != _IDENTITY
+            and not marks & _OURS
+            and self._quotas.is_full(host)
+        ):
+            # S-RAT-07. Its first event, which would have made it one of the host's.
+            state = self._say(did, Word.THROTTLE, event.received_us, state, host)
             self._recalls.sent_back(member, did, event.recall)
             reply.back.append((event.position, state))
             fates.back += 1
             return
         seq = self.next_seq
         self.next_seq = seq + 1
-        kind = event.kind
         # What the base does not name may be out of date in the sender's copy, or unknown to it.
-        after = state_after(state, kind, event.after, event.host, marks)
+        after = state_after(state, kind, event.after, host, marks)
+        if kind == _ACCOUNT or after.host != state.host:
+            if state.local is not None and kind == _ACCOUNT:
+                # S-ACC-07, S-ACC-08: it counts, and what we have said ourselves stands above it.
+                marks |= _HELD
+            self._move(state, after)
         head, length = outgoing_head(frame, event.seq_start, event.seq_end, seq)
         group.rows.append(
             _pack_row(
@@ -321,7 +440,7 @@ class Sequencer:
                 kind,
                 marks,
                 event.shard,
-                event.host,
+                host,
                 event.generation,
                 upstream_seq,
                 epoch,
@@ -335,10 +454,10 @@ class Sequencer:
         group.size += length
         group.kinds[kind] += 1
         if marks & _OURS:
-            self._duplicates.add_ours(event.host, epoch, event.position)
+            self._duplicates.add_ours(host, epoch, event.position)
         else:
             stream.add(upstream_seq, account, seq)
         if marks:
-            self._tallies.add(event.host, marks)
+            self._tallies.add(host, marks)
         self._accounts.change(did, after, seq)
         reply.logged.append(event.position)

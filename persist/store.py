@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from common.control import READ_VERSION
 from common.database import Connection
 from common.envelope import AccountState, HostCursor, ShardClaim
+from common.hidden import Hidden
 from common.owner import Owner
 from persist.checkpoint import KnownHost
 from persist.host_numbers import Reconciled
+from persist.quotas import HostCount
 from persist.view import Changes
+from persist.wishes import Look, Wanted
 
 
 class ViewWentBack(Exception):
@@ -156,6 +160,87 @@ class Store:
             shards, epochs = zip(*known, strict=True)
             self._own().execute(_RAISE_EPOCHS, (list(shards), list(epochs)))
 
+    def read_counts(self) -> list[HostCount]:
+        """How many accounts each host has.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        return [HostCount(*row) for row in self._own().execute(_READ_COUNTS)]
+
+    def read_wanted(self, look: Look) -> Wanted:
+        """What the operator wants, where that has changed since `look` saw it.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        connection = self._own()
+        # Order: what changes behind it is seen by the next look.
+        version = self.read_version()
+        if version == look.version:
+            return Wanted(version)
+        return Wanted(
+            version,
+            self.read_hosts(),
+            [row[0] for row in connection.execute(_READ_DOMAINS)],
+            [(row[0], row[1]) for row in connection.execute(_READ_WANTED, (look.dids,))],
+        )
+
+    def read_version(self) -> int:
+        """See common.control; 0 before the first action.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        row = self._own().execute(READ_VERSION).fetchone()
+        return row[0] if row else 0
+
+    def find_over_limit(self, hosts: Sequence[tuple[int, int]]) -> list[str]:
+        """Accounts over the limits of their hosts, the first seen first. hosts: (host, how many).
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        connection = self._own()
+        return [
+            row[0] for host in hosts for row in connection.execute(_FIND_OVER_LIMIT, host)
+        ]  # fmt: skip
+
+    def read_taken_down(self) -> list[tuple[str, int]]:
+        """Accounts that are taken down, as far as the log has come: (DID, seq of its last event).
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        return [(row[0], row[1]) for row in self._own().execute(_READ_TAKEN_DOWN)]
+
+    def put_words_back(self, hidden: Hidden) -> int:
+        """Let the operator's words be those that were said in the log, where this database is older.
+
+        Returns how many takedowns and bans it lacked, or still had.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        connection = self._own()
+        dids, hosts = list(hidden.taken_down), hidden.hosts
+        changed = connection.execute(_ADD_TAKEDOWNS, (dids,)).rowcount
+        changed += connection.execute(_REMOVE_TAKEDOWNS, (dids,)).rowcount
+        changed += connection.execute(_ADD_DOMAINS, (hidden.domains,)).rowcount
+        changed += connection.execute(_REMOVE_DOMAINS, (hidden.domains,)).rowcount
+        names, wanted = list(hosts), list(hosts.values())
+        changed += connection.execute(_SET_WANTED, (names, wanted)).rowcount
+        connection.execute(_RAISE_VERSION, (hidden.version,))
+        return changed
+
+    def keep_takedowns(self, dids: Sequence[str]) -> int:
+        """Let these be taken down; how many were not.
+
+        Raises:
+            psycopg.Error: see `find_states`.
+        """
+        return self._own().execute(_ADD_TAKEDOWNS, (list(dids),)).rowcount
+
     def flush(self, changes: Changes, confirmed_seq: int = 0) -> None:
         """Write one flush in one transaction, all of it or nothing.
 
@@ -179,6 +264,7 @@ class Store:
                 dids, seqs, states = zip(*changes.accounts, strict=True)
                 (
                     revs, datas, commits, actives, statuses, hosts, desynchronized, discontinuities,
+                    locals_, over_limits,
                 ) = zip(*states, strict=True)  # fmt: skip
                 connection.execute(
                     _WRITE_ACCOUNTS,
@@ -193,6 +279,8 @@ class Store:
                         list(desynchronized),
                         list(discontinuities),
                         list(seqs),
+                        list(locals_),
+                        list(over_limits),
                     ),
                 )
             for cursor in changes.cursors:
@@ -225,7 +313,8 @@ def _storable(text: str | None) -> str | None:
 
 
 _FIND_STATES: Final = """
-    SELECT did, rev, data_cid, commit_cid, active, status, host_id, desynchronized, discontinuities
+    SELECT did, rev, data_cid, commit_cid, active, status, host_id, desynchronized, discontinuities,
+        local, over_limit
     FROM account WHERE did = ANY(%s)
 """
 
@@ -239,24 +328,82 @@ _READ_REACHED: Final = """
     FROM relay AS applied WHERE name = 'applied_seq'
 """
 
+_READ_COUNTS: Final = """
+    SELECT h.id, h.accounts, coalesce(o.count, 0)
+    FROM host h LEFT JOIN (
+        SELECT host_id, count(*) FROM account
+        WHERE over_limit AND NOT (NOT active AND status IS NOT DISTINCT FROM 'deleted')
+        GROUP BY host_id
+    ) AS o ON o.host_id = h.id
+"""
+
+_READ_DOMAINS: Final = "SELECT domain FROM domain_ban ORDER BY domain"
+
+# What differs as far as the view has come, and what it may not have yet.
+_READ_WANTED: Final = """
+    SELECT t.did, true FROM takedown t LEFT JOIN account a ON a.did = t.did
+    WHERE a.local IS DISTINCT FROM 'takendown'
+    UNION SELECT a.did, false FROM account a
+    WHERE a.local = 'takendown' AND NOT EXISTS (SELECT FROM takedown t WHERE t.did = a.did)
+    UNION SELECT r.did, EXISTS (SELECT FROM takedown t WHERE t.did = r.did)
+    FROM unnest(%s::text[]) AS r (did)
+"""
+
+_FIND_OVER_LIMIT: Final = """
+    SELECT did FROM account
+    WHERE over_limit AND host_id = %s AND NOT (NOT active AND status IS NOT DISTINCT FROM 'deleted')
+    ORDER BY id LIMIT %s
+"""
+
+_READ_TAKEN_DOWN: Final = "SELECT did, seq FROM account WHERE local = 'takendown' ORDER BY id"
+
+_ADD_TAKEDOWNS: Final = """
+    INSERT INTO takedown (did) SELECT * FROM unnest(%s::text[]) ON CONFLICT (did) DO NOTHING
+"""
+
+_REMOVE_TAKEDOWNS: Final = "DELETE FROM takedown WHERE did <> ALL(%s::text[])"
+
+_ADD_DOMAINS: Final = """
+    INSERT INTO domain_ban (domain) SELECT * FROM unnest(%s::text[]) ON CONFLICT (domain) DO NOTHING
+"""
+
+_REMOVE_DOMAINS: Final = "DELETE FROM domain_ban WHERE domain <> ALL(%s::text[])"
+
+_SET_WANTED: Final = """
+    UPDATE host SET wanted = told.wanted
+    FROM unnest(%s::text[], %s::text[]) AS told (hostname, wanted)
+    WHERE host.hostname = told.hostname AND host.wanted <> told.wanted
+"""
+
+_RAISE_VERSION: Final = """
+    INSERT INTO relay AS known (name, value) VALUES ('control_version', %s)
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE known.value < excluded.value
+"""
+
 _READ_CURSORS: Final = """
     SELECT id, generation, coalesce(cursor, -1) FROM host
 """
 
 _READ_HOSTS: Final = """
-    SELECT id, hostname, tls, wanted, account_limit, trusted, level FROM host ORDER BY id
+    SELECT id, hostname, tls, wanted, account_limit, trusted, level, per_second, per_hour, per_day,
+        alerts_silenced, added_by
+    FROM host ORDER BY id
 """
 
 _ADD_NUMBERED_HOST: Final = """
     INSERT INTO host
-        (id, hostname, tls, wanted, account_limit, trusted, level, generation, cursor)
+        (id, hostname, tls, wanted, account_limit, trusted, level, per_second, per_hour, per_day,
+         alerts_silenced, added_by, generation, cursor)
     VALUES (%(id)s, %(hostname)s, %(tls)s, %(wanted)s, %(account_limit)s, %(trusted)s, %(level)s,
+        %(per_second)s, %(per_hour)s, %(per_day)s, %(alerts_silenced)s, %(added_by)s,
         %(gen)s, nullif(%(seq)s::bigint, -1))
 """
 
 _ADD_HOST: Final = """
-    INSERT INTO host (hostname, tls, wanted, account_limit, trusted, level, cursor)
+    INSERT INTO host (hostname, tls, wanted, account_limit, trusted, level, per_second, per_hour,
+        per_day, alerts_silenced, added_by, cursor)
     VALUES (%(hostname)s, %(tls)s, %(wanted)s, %(account_limit)s, %(trusted)s, %(level)s,
+        %(per_second)s, %(per_hour)s, %(per_day)s, %(alerts_silenced)s, %(added_by)s,
         nullif(%(seq)s::bigint, -1))
 """
 
@@ -287,15 +434,15 @@ _RAISE_EPOCHS: Final = """
 _WRITE_ACCOUNTS: Final = """
     INSERT INTO account AS known
         (did, host_id, active, status, rev, commit_cid, data_cid, desynchronized, discontinuities,
-         seq)
+         seq, local, over_limit)
     SELECT * FROM unnest(
         %b::text[], %b::int[], %b::bool[], %b::text[], %b::text[], %b::bytea[], %b::bytea[],
-        %b::bool[], %b::bigint[], %b::bigint[])
+        %b::bool[], %b::bigint[], %b::bigint[], %b::text[], %b::bool[])
     ON CONFLICT (did) DO UPDATE SET
         host_id = excluded.host_id, active = excluded.active, status = excluded.status,
         rev = excluded.rev, commit_cid = excluded.commit_cid, data_cid = excluded.data_cid,
         desynchronized = excluded.desynchronized, discontinuities = excluded.discontinuities,
-        seq = excluded.seq
+        seq = excluded.seq, local = excluded.local, over_limit = excluded.over_limit
     WHERE excluded.seq > known.seq
 """
 
@@ -310,6 +457,7 @@ _WRITE_CURSOR: Final = """
 # the host's clean period anew, whoever was killed before he could note it (see ingest.levels).
 _ADD_TALLY: Final = """
     UPDATE host SET discontinuous = discontinuous + %(discontinuous)s, waived = waived + %(waived)s,
+        accounts = accounts + %(accounts)s,
         waived_at = CASE WHEN %(waived)s > 0 THEN now() ELSE waived_at END
     WHERE id = %(host)s
         AND %(seq)s > coalesce((SELECT value FROM relay WHERE name = 'applied_seq'), 0)

@@ -30,6 +30,7 @@ from common.envelope import AccountState
 from persist.checkpoint import KnownHost
 from persist.store import Store, ViewWentBack
 from persist.view import Changes
+from persist.wishes import Look, Room, Wanted
 
 log: Final = logging.getLogger(__name__)
 
@@ -42,9 +43,10 @@ CLOSING_S: Final = 1.0
 
 @dataclass(slots=True)
 class Lookup:
-    """Asks for the states of accounts; answered by Found."""
+    """Asks for the states of accounts; answered by Found. hosts: and for what is wanted of hosts."""
 
     dids: list[str]
+    hosts: bool = False
 
 
 @dataclass(slots=True)
@@ -61,9 +63,20 @@ class HostsFound:
 
 @dataclass(slots=True)
 class Found:
-    """The states that PostgreSQL has of the accounts asked for; None where it has none."""
+    """The states that PostgreSQL has of the accounts asked for; None where it has none.
+
+    hosts: where they were asked for; who takes this looks at them first.
+    """
 
     states: dict[str, AccountState | None]
+    hosts: list[KnownHost] | None = None
+
+
+@dataclass(slots=True)
+class RoomFound:
+    """The accounts that come first, where there is room."""
+
+    dids: list[str]
 
 
 @dataclass(slots=True)
@@ -80,8 +93,8 @@ class Failed:
     error: BaseException
 
 
-Job = Lookup | HostsAsked | Changes
-Result = Found | HostsFound | Flushed | Failed
+Job = Lookup | HostsAsked | Look | Room | Changes
+Result = Found | HostsFound | Wanted | RoomFound | Flushed | Failed
 
 
 class StoreThread:
@@ -167,10 +180,18 @@ class StoreThread:
             self.confirm(job.applied_seq)
             return Flushed(job)
         if isinstance(job, HostsAsked):
-            hosts: list[KnownHost] = []
-            self._until_done(lambda store: hosts.extend(store.read_hosts()))
-            return None if self._stopped.is_set() else HostsFound(hosts)
-        dids = self._piled_up(job.dids)
+            known = self._hosts()
+            return None if self._stopped.is_set() else HostsFound(known)
+        if isinstance(job, Look):
+            wanted: list[Wanted] = []
+            self._until_done(lambda store: wanted.append(store.read_wanted(job)))
+            return wanted[0] if wanted else None
+        if isinstance(job, Room):
+            first: list[str] = []
+            self._until_done(lambda store: first.extend(store.find_over_limit(job.hosts)))
+            return None if self._stopped.is_set() else RoomFound(first)
+        lookup = self._piled_up(job)
+        dids = lookup.dids
         found: dict[str, AccountState] = {}
 
         def look_up(part: list[str], store: Store) -> None:
@@ -179,17 +200,26 @@ class StoreThread:
         # One statement at least: a lookup of nobody asks whether the database is there.
         for start in range(0, len(dids) or 1, LOOKUP_DIDS):
             self._until_done(partial(look_up, dids[start : start + LOOKUP_DIDS]))
-        return None if self._stopped.is_set() else Found({did: found.get(did) for did in dids})
+        hosts = self._hosts() if lookup.hosts else None
+        if self._stopped.is_set():
+            return None
+        return Found({did: found.get(did) for did in dids}, hosts)
 
-    def _piled_up(self, dids: list[str]) -> list[str]:
-        dids = list(dids)
+    def _hosts(self) -> list[KnownHost]:
+        hosts: list[KnownHost] = []
+        self._until_done(lambda store: hosts.extend(store.read_hosts()))
+        return hosts
+
+    def _piled_up(self, lookup: Lookup) -> Lookup:
+        lookup = Lookup(list(lookup.dids), lookup.hosts)
         while not self._jobs.empty():
             job = self._jobs.get()
             if not isinstance(job, Lookup):
                 self._jobs.put(job)
                 break
-            dids += job.dids
-        return dids
+            lookup.dids += job.dids
+            lookup.hosts |= job.hosts
+        return lookup
 
     def _until_done(self, work: Callable[[Store], None]) -> None:
         while not self._stopped.is_set():

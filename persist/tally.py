@@ -1,4 +1,5 @@
-"""How often did each host's events pass without following, or only by its level's leave?
+"""How often did each host's events pass without following, or only by its level's leave? And by how many
+accounts has it grown?
 
 Counted as events are given their seqs, written with the view's next flush, in the transaction that
 says how far the view has come: so each is counted once, whatever is killed between.
@@ -19,11 +20,12 @@ COUNTED: Final = _DISCONTINUOUS | _WAIVED
 
 
 class HostTally(NamedTuple):
-    """How many more of `host`'s events there were of each."""
+    """How many more of `host`'s events there were of each; how many more accounts it has."""
 
     host: int
     discontinuous: int
     waived: int
+    accounts: int = 0
 
 
 class Tallies:
@@ -31,6 +33,7 @@ class Tallies:
 
     def __init__(self) -> None:
         self._hosts: dict[int, tuple[int, int]] = {}
+        self._accounts: dict[int, int] = {}
 
     def add(self, host: int, marks: int) -> None:
         """An event with these marks was given a seq. Source: S-DSY-04."""
@@ -41,7 +44,15 @@ class Tallies:
                 waived + bool(marks & _WAIVED),
             )
 
+    def count(self, host: int, accounts: int) -> None:
+        """A host has so many accounts more."""
+        self._accounts[host] = self._accounts.get(host, 0) + accounts
+
     def take(self) -> list[HostTally]:
         """All of it; from here on counting begins anew."""
         hosts, self._hosts = self._hosts, {}
-        return [HostTally(host, *counts) for host, counts in hosts.items()]
+        accounts, self._accounts = self._accounts, {}
+        return [
+            HostTally(host, *hosts.get(host, (0, 0)), accounts.get(host, 0))
+            for host in dict.fromkeys((*hosts, *accounts))
+        ]

@@ -389,7 +389,7 @@ def _place(found: Found, row: Row) -> str:
 _COUNT: Final = "SELECT count(*) FROM account WHERE seq >= %s"
 _ACCOUNTS: Final = """
     SELECT did, seq, rev, data_cid, commit_cid, active, status, host_id, desynchronized,
-           discontinuities
+           discontinuities, local, over_limit
     FROM account
 """
 _CURSORS: Final = """

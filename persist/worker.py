@@ -14,7 +14,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import zmq
@@ -28,18 +28,30 @@ from persist.account import Accounts
 from persist.config import Config
 from persist.disk import Disk
 from persist.duplicates import Duplicates
+from persist.hidden_file import HiddenFile
 from persist.inlet import Inlet, Others
+from persist.local import Word
 from persist.metrics import Metrics
 from persist.opening import take_over
 from persist.outlet import Outlet
 from persist.recall import Recalls
 from persist.segment_log import SegmentLog
 from persist.sequencer import Group, Sequencer
-from persist.store_thread import Failed, Flushed, Found, HostsAsked, HostsFound, Lookup, StoreThread
+from persist.store_thread import (
+    Failed,
+    Flushed,
+    Found,
+    HostsAsked,
+    HostsFound,
+    Lookup,
+    RoomFound,
+    StoreThread,
+)
 from persist.suspicion import Suspicions
 from persist.tally import Tallies
 from persist.upkeep import Upkeep
 from persist.view import View
+from persist.wishes import Wanted, Wishes
 
 log: Final = logging.getLogger(__name__)
 
@@ -78,6 +90,8 @@ class Worker:
         self._duplicates: Duplicates
         self._view: View
         self._upkeep: Upkeep
+        self._wishes: Wishes
+        self._hidden: HiddenFile
         # One for lookups, so that no event waits behind a flush; one for flushes.
         self._finder: StoreThread
         self._writer: StoreThread
@@ -98,7 +112,7 @@ class Worker:
         """
         config = self._config
         self._open.callback(self._log.close)
-        opened = take_over(config, self._log, self._stopping)
+        opened = take_over(config, self._log, self._stopping, self._disk)
         if opened is None:
             return False
         next_seq, applied_seq, duplicates = opened.next_seq, opened.applied_seq, opened.duplicates
@@ -108,8 +122,11 @@ class Worker:
         self._view = View(self._accounts, duplicates, self._tallies, applied_seq)
         self._sequencer = Sequencer(
             next_seq, self._log.epoch, self._accounts, duplicates, self._recalls, self._tallies,
-            opened.fence,
+            opened.fence, opened.quotas,
         )  # fmt: skip
+        self._wishes = Wishes(opened.quotas)
+        self._hidden = opened.hidden
+        self._wishes.know(opened.hosts, opened.hidden.told.domains)
         serve(self._sequencer.balance())
         self._upkeep = Upkeep(
             config, self._disk, self._log, duplicates, opened.fence, self._view, opened.hosts
@@ -168,12 +185,16 @@ class Worker:
     def _turn(self, poller: zmq.Poller) -> None:
         now_s = time.monotonic()
         until_s = self._tick_due_s if self._group_ends_s is None else self._group_ends_s
+        if self._wishes.waiting:
+            until_s = now_s
         # Full milliseconds, upwards: downwards would spin through the last one.
         ready = {handle for handle, _ in poller.poll(max(0, math.ceil((until_s - now_s) * 1000)))}
         for thread in (self._finder, self._writer):
             if thread.wakeup_fd in ready:
                 self._take_answers(thread)
         now_s = time.monotonic()
+        if self._wishes.waiting:
+            self._obey()
         if self._inlet.socket in ready or (self._group_ends_s or now_s + 1) <= now_s:
             self._take_batches()
         group = self._sequencer.group
@@ -233,30 +254,75 @@ class Worker:
     def _look_up(self) -> None:
         sequencer = self._sequencer
         if sequencer.wanted:
-            self._finder.ask(Lookup(sequencer.wanted))
-            sequencer.wanted = []
+            self._finder.ask(Lookup(sequencer.wanted, sequencer.unknown_host))
+            sequencer.wanted, sequencer.unknown_host = [], False
             self._metrics.waiting_events.note(sequencer.waiting_events)
 
     def _take_answers(self, thread: StoreThread) -> None:
         for result in thread.results():
             if isinstance(result, Found):
+                if result.hosts is not None:
+                    self._wishes.know(result.hosts, self._wishes.domains)
                 for did, state in result.states.items():
                     self._commit_when_full(self._sequencer.resolve(did, state))
                 self._metrics.waiting_events.note(self._sequencer.waiting_events)
             elif isinstance(result, HostsFound):
                 self._upkeep.hosts = result.hosts
+            elif isinstance(result, Wanted):
+                self._wishes.heard(result)
+                if result.hosts is not None:
+                    self._upkeep.hosts = result.hosts
+            elif isinstance(result, RoomFound):
+                self._wishes.found(result.dids)
             elif isinstance(result, Flushed):
                 self._view.end()
+                self._wishes.applied(self._view.applied_seq)
                 self._finder.confirm(self._view.applied_seq)
                 self._metrics.view_applied_seq.set(self._view.applied_seq)
             elif isinstance(result, Failed):
                 raise result.error
+
+    def _obey(self) -> None:
+        """Say what the operator wants said, a little at a time."""
+        sequencer, time_us = self._sequencer, time.time_ns() // 1000
+        for order in self._wishes.take():
+            sequencer.order(order.did, order.word, time_us)
+            if order.word is Word.RELEASE:
+                self._wishes.released(sequencer.next_seq - 1)
+        self._look_up()
+
+    def _look_at_wishes(self, now_s: float) -> None:
+        """Ask what is wanted, and keep it beside the log once it was said there."""
+        busy = self._sequencer.waiting_orders > 0
+        # What is to be said of one takedown is said before it is known that all was.
+        if not self._sequencer.group.rows:
+            version = self._wishes.settled(busy=busy)
+            if version is not None:
+                unwanted = {
+                    h.hostname: h.wanted for h in self._wishes.hosts if h.wanted != "active"
+                }
+                self._change_hidden(
+                    lambda: self._hidden.settle(version, self._wishes.domains, unwanted)
+                )
+        question = self._wishes.ask(now_s, self._view.applied_seq, busy=busy)
+        if question is not None:
+            self._finder.ask(question)
+
+    def _change_hidden(self, change: Callable[[], None]) -> None:
+        try:
+            change()
+        except OSError as error:
+            raise Fault(f"cannot write in {self._config.log_dir}: {error}") from error
 
     def _commit(self) -> None:
         """Write the group, and only then say so, to whomever."""
         self._group_ends_s = None
         self._grouped_s = time.monotonic()
         group = self._sequencer.cut()
+        if group.hides:
+            # Order: broadcasters know whom to hide before they can hear of it.
+            self._change_hidden(lambda: self._hidden.change(group.hides))
+            self._wishes.said(group.hides, self._sequencer.next_seq - 1)
         self._write(group)
         self._answer(group)
         # Now or never: whatever has changed accounts is on disk.
@@ -323,6 +389,7 @@ class Worker:
         if now_s >= self._beat_due_s and not self._sequencer.group.rows:
             self._write(Group())
         self._flush_view(now_s)
+        self._look_at_wishes(now_s)
         if now_s >= self._ask_due_s and not self._finder.waited_s(now_s):
             self._ask_due_s = now_s + DATABASE_ASKED_S
             self._finder.ask(Lookup([]))

@@ -43,6 +43,7 @@ def logged(one: Spoken, seq: int = 5, marks: int = 0) -> Logged:
         (Kind.IDENTITY, 0, Certain(0)),
         (Kind.ACCOUNT, 0, Certain.STATUS | Certain.HOST),
         (Kind.ACCOUNT, Mark.OURS, Certain.STATUS),
+        (Kind.ACCOUNT, Mark.OURS | Mark.LOCAL, Certain.LOCAL),
         (Kind.COMMIT, 0, Certain.COMMIT | Certain.HOST),
         (
             Kind.COMMIT,
@@ -69,16 +70,19 @@ def test_a_sync_ends_a_discontinuity_for_certain_where_the_rev_before_is_known()
 def test_each_field_is_certain_for_itself() -> None:
     assert list(ALL) == [
         Certain.COMMIT, Certain.STATUS, Certain.HOST, Certain.DESYNCHRONIZED, Certain.COUNT,
+        Certain.LOCAL,
     ]  # fmt: skip
 
 
 def test_only_what_is_certain_is_compared() -> None:
     cid = b"\x01\x71\x12\x20" + bytes(32)
     state = AccountState("3aaaaaaaaaaaa", cid, cid, True, None, HOST, False, 2)
-    other = AccountState("3bbbbbbbbbbbb", cid[::-1], cid[::-1], False, "x", 9, True, 3)
+    other = AccountState(
+        "3bbbbbbbbbbbb", cid[::-1], cid[::-1], False, "x", 9, True, 3, "takendown", True
+    )
     assert [column for column, _, _ in differing(Known(1, state, ALL), other)] == [
         "rev", "data_cid", "commit_cid", "active", "status", "host_id", "desynchronized",
-        "discontinuities",
+        "local", "over_limit", "discontinuities",
     ]  # fmt: skip
     assert differing(Known(1, state, Certain(0)), other) == []
     # A count that is not known from the beginning is the least there can be.

@@ -189,7 +189,7 @@ def accounts(url: str) -> dict[str, tuple[object, ...]]:
     with psycopg.connect(url) as connection:
         rows = connection.execute(
             "SELECT did, rev, data_cid, commit_cid, active, status, host_id, desynchronized, "
-            "discontinuities, seq FROM account"
+            "discontinuities, local, over_limit, seq FROM account"
         ).fetchall()
     return {row[0]: row[1:] for row in rows}
 

@@ -20,8 +20,10 @@ from common.envelope import (
 )
 from common.syntax import tid_number
 from persist.account import Accounts
+from persist.checkpoint import KnownHost
 from persist.duplicates import Duplicates
 from persist.outgoing import encode_uint
+from persist.quotas import Quotas
 from persist.recall import Recalls
 from persist.sequencer import GROUP_BYTES, Group, Sequencer
 from persist.tally import HostTally, Tallies
@@ -30,6 +32,9 @@ from tests.persist.events import DID, RECEIVED_US, commit_over, did, frame_of, j
 Sent = tuple[Judged, bytes]
 ROUTE = b"ingest-0"
 LOG_EPOCH = 4
+HOSTS = range(1, 20)
+"""Known hosts; the next one is banned."""
+BANNED = 20
 
 
 class Desk:
@@ -39,9 +44,13 @@ class Desk:
         self.accounts = Accounts()
         self.duplicates = Duplicates()
         self.tallies = Tallies()
+        self.quotas = Quotas()
+        hosts = [KnownHost(n, f"{n}.test", True, "active", 10**6, False, "enforce") for n in HOSTS]
+        self.quotas.know([*hosts, hosts[0]._replace(id=BANNED, wanted="banned")], [])
         self.sequencer = Sequencer(
-            1, LOG_EPOCH, self.accounts, self.duplicates, Recalls(), self.tallies
-        )
+            1, LOG_EPOCH, self.accounts, self.duplicates, Recalls(), self.tallies,
+            quotas=self.quotas,
+        )  # fmt: skip
         self.groups: list[Group] = []
         for account in known:
             self.accounts.learn(account, NEVER_SEEN)
@@ -150,8 +159,8 @@ def test_the_marks_of_an_event_are_the_flags_of_its_row(marks: int) -> None:
     desk = Desk(DID)
     desk.send(judged(1, host=9, marks=marks))
     assert [row.flags for row in desk.rows()] == [marks]
-    counted = HostTally(9, bool(marks & Mark.DISCONTINUOUS), bool(marks & Mark.WAIVED))
-    assert desk.tallies.take() == ([counted] if any(counted[1:]) else [])
+    counted = HostTally(9, bool(marks & Mark.DISCONTINUOUS), bool(marks & Mark.WAIVED), 1)
+    assert desk.tallies.take() == [counted]
 
 
 def test_what_was_not_logged_is_not_counted() -> None:
@@ -159,7 +168,7 @@ def test_what_was_not_logged_is_not_counted() -> None:
     first = judged(1, marks=Mark.DISCONTINUOUS)
     assert desk.send(first, first).duplicate == [1]
     assert desk.send(judged(2, marks=Mark.DISCONTINUOUS)).back
-    assert desk.tallies.take() == [HostTally(1, 1, 0)]
+    assert desk.tallies.take() == [HostTally(1, 1, 0, 1)]
 
 
 def test_events_of_an_identity_or_account_kind_carry_no_rev_in_their_row() -> None:
