@@ -46,7 +46,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--web-accounts", action="store_true", help="one did:web account a host")
     add("--lean", action="store_true", help="hosts that are cheap enough for thousands")
     add("--large-hosts", type=int, default=0, help="have the accounts beyond one a host")
-    add("--commits-only", action="store_true", help="nothing but commits, identities and syncs")
+    add("--commits-only", action="store_true", help="nothing but commits and syncs")
     add("--tls", default="", help=f"for the hosts in turn: {[*Certificate]} or empty, or all-good")
     add(
         "--start",

@@ -138,9 +138,11 @@ class Control:
         result = await asyncio.shield(self.running)
         return {"events": result.events, "seconds": result.seconds}
 
-    async def prebuild(self, count: int) -> Answer:
-        """Sign commits for the next `start`."""
+    async def prebuild(self, count: int = 0, *, each: bool = False) -> Answer:
+        """Sign commits for the next `start`; each: one of each account besides."""
         await self.network.prebuild(count)
+        if each:
+            await self.network.load.prebuild_each()
         return {"prebuilt": len(self.network.load.prebuilt)}
 
     async def status(self) -> Answer:

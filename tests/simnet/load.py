@@ -57,6 +57,17 @@ class Load:
             if number % 100 == 0:
                 await asyncio.sleep(0)
 
+    async def prebuild_each(self) -> None:
+        """Sign one commit of each account that is active now, to be said by the next `run`."""
+        for number, account in enumerate(self._network.accounts):
+            if account.active and not account.resting:
+                if account.repo.rev is None:
+                    for event in account.born():
+                        self._keep(account, event)
+                self._keep(account, self._network.commit_event(account, 1))
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+
     def _keep(self, account: Account, event: Event) -> None:
         self.prebuilt.append((account.host, event))
         self._prebuilt_of[account.did] += 1
