@@ -191,7 +191,7 @@ def _problems(snap: Snapshot) -> list[str]:
 
 
 def _up(snap: Snapshot) -> str:
-    processes = snap.after.processes
+    processes = [process for process in snap.after.processes if process.state != "spare"]
     if not processes:
         return "nothing runs here"
     youngest = min(processes, key=lambda process: process.up_s)
