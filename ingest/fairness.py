@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ingest.account import Account, Feed, Pending
+from ingest.account import Feed, Pending
 from ingest.config import Limits
 from ingest.limiter import Limiter
 
@@ -44,13 +44,16 @@ class Fairness:
     def due_s(self, pending: Pending, now_s: float) -> float:
         """When a commit may go on: `now_s` or before, or later; then it is to be asked again."""
         account, limiter = pending.account, pending.feed.limiter
-        if account.used <= limiter.account_free:
+        if account.used <= limiter.account_free and not pending.deferred:
             return now_s
         passed_s = now_s - account.used_s
         used = min(account.used, limiter.account_burst) - passed_s * limiter.account_per_s
-        if used <= limiter.account_free or self._is_full(pending.feed):
+        if self._is_full(pending.feed):
             return now_s
-        wait_s = _wait_s(limiter, used, now_s)
+        # What did not count when it was read needs a token now.
+        wait_s = limiter.token_s(now_s) if pending.deferred else 0.0
+        if used > limiter.account_free:
+            wait_s = max(wait_s, _wait_s(limiter, used, now_s))
         if wait_s <= 0:
             return now_s
         again_s = AGAIN_S * max(1.0, len(pending.feed.slowed) / AT_ONCE)
@@ -106,9 +109,3 @@ def _wait_s(limiter: Limiter, used: float, now_s: float) -> float:
         spare_s = limiter.spare_s(now_s, long=True)
         wait_s = max(wait_s, min(spare_s, over / limiter.account_per_s))
     return wait_s
-
-
-def is_slowed(account: Account, host: int) -> bool:
-    """Whether commits of an account from a host wait."""
-    queue = account.queues.get(host)
-    return queue is not None and any(pending.deferred for pending in queue.events)

@@ -134,6 +134,16 @@ class Limiter:
                     until_s, why = now_s + wait_s, name
         return Wait(until_s, why)
 
+    def token_s(self, now_s: float) -> float:
+        """How long until one message may be taken, if nobody else takes any; 0: now."""
+        self._refill(now_s)
+        longest_s = 0.0
+        for limit, used, per_s in zip(self.limits, self._used(), self._per_s, strict=True):
+            missing = used - (limit - 1)
+            if missing > _NEARLY:
+                longest_s = max(longest_s, missing / per_s if limit >= 1 else LONGEST_S)
+        return longest_s
+
     def spare_s(self, now_s: float, *, long: bool) -> float:
         """How long until more than half of each window is left; 0: it is.
 
