@@ -50,7 +50,8 @@ class Size:
     large_hosts: have all accounts but one a host. rate: events a second, over all hosts; rush: of
     the first ones of each account.
     steady_s: of the traffic with flapping hosts. flap_s: so long a flapping host's connection stands.
-    away_s: how long all hosts are gone. deadline_s: of each wait.
+    away_s: how long all hosts are gone. dials: of the whole relay, a second. only_connect: the story ends
+    when all are connected. deadline_s: of each wait.
     """
 
     hosts: int = 2800
@@ -63,6 +64,8 @@ class Size:
     flap_s: float = 7.0
     away_s: float = 5.0
     tls: bool = False
+    dials: int = 50
+    only_connect: bool = False
     deadline_s: float = 300.0
 
 
@@ -158,7 +161,10 @@ class _Story:
         self._span = self._limited = (0.0, 0.0)
 
     def _relay(self) -> Relay:
-        environ = {"STANDPIPE_INGEST_PROCESSES": str(self.size.processes)}
+        environ = {
+            "STANDPIPE_INGEST_PROCESSES": str(self.size.processes),
+            "STANDPIPE_DIALS_PER_SECOND": str(self.size.dials),
+        }
         if self.simnet.ready["ca_file"] is not None:
             environ["SSL_CERT_FILE"] = self.simnet.ready["ca_file"]
         return Relay(
@@ -171,6 +177,8 @@ class _Story:
         consumer = Consumer(self.relay.stream_url, 0, keep=self.arrivals.keep, retry_s=0.2)
         async with self.relay as relay, consumer:
             await self._added(relay)
+            if size.only_connect:
+                return figures
             with Prober(relay) as prober:
                 await self._heard_of(relay)
                 await self._busy(relay)
