@@ -9,6 +9,9 @@ Consumers at the head have no place of their
 own, so a tick is one write each and nothing else. One whose socket is full keeps its place and
 pulls from there once the socket has drained.
 
+What is hidden (broadcast.curtain) is left out of both. What was read from the log before somebody was taken
+down, and is not yet delivered, is read again.
+
 A hole stands in the ring like a chunk, and what is told of it lies between the frames: it goes the
 same way, and costs nothing where there is none.
 
@@ -77,7 +80,7 @@ class Fanout:
         self.live_events = 0
         """Events, and `live_bytes`, that went to every consumer that was at the head."""
         self.live_bytes = 0
-        self._ring = Ring(self.live_seq, limits.ring_bytes)
+        self._ring = Ring(self.live_seq, limits.ring_bytes, playback.curtain)
         self._loop = asyncio.get_running_loop()
         self._live: dict[Outlet, Callable[[bytes], None]] = {}
         self._ahead: set[Outlet] = set()
@@ -95,6 +98,9 @@ class Fanout:
     def publish(self, chunk: Chunk | Hole) -> None:
         """Take the next chunk with events, or a hole; it goes out with the next tick."""
         before_seq = self._ring.next_seq
+        if not isinstance(chunk, Hole):
+            # Order: whom to hide is known before anybody gets the event that tells of it.
+            self.playback.curtain.passes(chunk)
         self._ring.append(chunk)
         if chunk.count:
             self.published += self._ring.next_seq - before_seq
@@ -113,9 +119,10 @@ class Fanout:
             self.live_events += part.events
             self.live_bytes += len(part.data)
             writes = tuple(self._live.values())
-            for write in writes:
-                write(part.data)
-            _count(part, len(writes))
+            if part.data:
+                for write in writes:
+                    write(part.data)
+                _count(part, len(writes))
         metrics.UNSENT.note(ring.next_seq - self.live_seq)
         metrics.HEAD_SEQ.set(self.live_seq - 1)
         if self._ahead:
@@ -207,17 +214,19 @@ class Fanout:
         consumer.next_seq = part.next_seq
         consumer.events += part.events
         consumer.sent_bytes += len(part.data)
-        outlet.write(part.data)
-        _count(part, 1)
+        if part.data:
+            outlet.write(part.data)
+            _count(part, 1)
 
     def _read(self, outlet: Outlet) -> None:
         outlet.reading = True
         reading = self.playback.read(
             outlet.consumer.next_seq, self.limits.read_bytes, self._ring.oldest_seq
         )
-        reading.add_done_callback(lambda done: self._on_read(outlet, done))
+        turn = self.playback.curtain.turn
+        reading.add_done_callback(lambda done: self._on_read(outlet, done, turn))
 
-    def _on_read(self, outlet: Outlet, done: asyncio.Future[Slice]) -> None:
+    def _on_read(self, outlet: Outlet, done: asyncio.Future[Slice], turn: int) -> None:
         outlet.reading = False
         if done.cancelled():
             return
@@ -225,10 +234,13 @@ class Fanout:
         error = done.exception()
         if consumer.state is not State.PLAYBACK:
             return
+        if turn != self.playback.curtain.turn:
+            self._read(outlet)
+            return
         fields = {"from_seq": consumer.next_seq}
         if error is None:
             part = done.result()
-            if part.data:
+            if part.next_seq > consumer.next_seq:
                 self._serve(outlet, part)
                 self.pull(outlet)
             else:
@@ -252,6 +264,8 @@ class Fanout:
 
     def sweep(self, now_s: float) -> None:
         """Have each consumer looked after; about each second. now_s: of the loop's clock."""
+        # So that a takedown is heeded though the chunk that tells of it is late.
+        self.playback.curtain.look()
         for outlet in list(self._outlets):
             outlet.sweep(now_s)
 

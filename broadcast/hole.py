@@ -7,18 +7,19 @@ once, and goes on behind it. From a place within a hole the message names what i
 there, so that the bytes depend on the cursor alone, and not on who serves them.
 
 Two kinds: numbers that were left out when the log went on above what it had lost, and a range that
-is damaged. What lies before the log's first event is no hole, and is told as OutdatedCursor.
+is damaged. Numbers of events that are hidden are a third one, of which nobody is told. What lies before the log's first event is no hole, and is told as OutdatedCursor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
 from broadcast.notice import GAP, encode_info, websocket_frame
 from common.chunk import Chunk
+from common.hidden import shown
 
 
 class Cause(Enum):
@@ -78,3 +79,15 @@ def stretch_of(chunks: Iterable[Chunk], from_seq: int, durable_seq: int, until_s
     if not found and from_seq <= durable_seq:
         found.append(Hole(from_seq, min(durable_seq + 1, until_seq), Cause.LEFT_OUT))
     return found
+
+
+def shown_of(
+    part: Chunk | Hole, from_seq: int, hidden: Mapping[bytes, int]
+) -> tuple[list[memoryview], int]:
+    """What consumers get of a part of the stream: frames, in pieces, and how many events they are.
+
+    Numbers of hidden events are simply not there: that hole has a name, and nobody is told of it.
+    """
+    if isinstance(part, Hole):
+        return [part.frames_from(from_seq)], 0
+    return shown(part, from_seq, hidden)

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from broadcast.curtain import Curtain
 from broadcast.damage import Damages
-from broadcast.hole import Cause, Hole, Stretch, stretch_of
+from broadcast.hole import Cause, Hole, Stretch, shown_of, stretch_of
 from broadcast.ring import Slice
 from common.log import Damaged, LogReader
 
@@ -20,12 +21,15 @@ from common.log import Damaged, LogReader
 class Playback:
     """The log, for the consumers and the gaps of one process."""
 
-    def __init__(self, open_reader: Callable[[], LogReader], threads: int) -> None:
+    def __init__(
+        self, open_reader: Callable[[], LogReader], threads: int, curtain: Curtain | None = None
+    ) -> None:
         """Call within the loop; `close` ends the threads and the readers.
 
         Args:
-            open_reader: makes one more reader of the same log.
+            open_reader: makes one more reader of the same log. curtain: knows what is hidden.
         """
+        self.curtain = curtain or Curtain(None)
         self._open_reader = open_reader
         self._reader = open_reader()
         self._owner = threading.get_ident()
@@ -48,7 +52,8 @@ class Playback:
         return self._reader.oldest_seq
 
     def read(self, seq: int, max_bytes: int, until_seq: int) -> asyncio.Future[Slice]:
-        """What a consumer at `seq` gets, joined; no data when the log ends before it.
+        """What a consumer at `seq` gets, joined, but for what is hidden; nothing, not even a later
+        place, when the log ends before it.
 
         Args:
             until_seq: the caller knows how to go on there, so that a hole that reaches beyond it
@@ -89,11 +94,12 @@ class Playback:
         stretch = self._stretch(seq, max_bytes, until_seq)
         if not stretch:
             return Slice(b"", seq, 0)
-        events = sum(part.count for part in stretch)
-        if stretch[0].count:
-            events -= max(0, seq - stretch[0].first_seq)
-        data = b"".join([part.frames_from(seq) for part in stretch])
-        return Slice(data, stretch[-1].next_seq, events)
+        hidden, pieces, events = self.curtain.hidden, [], 0
+        for part in stretch:
+            found, count = shown_of(part, seq, hidden)
+            pieces += found
+            events += count
+        return Slice(b"".join(pieces), stretch[-1].next_seq, events)
 
     def _check_owner(self) -> None:
         if threading.get_ident() != self._owner:

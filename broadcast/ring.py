@@ -1,7 +1,8 @@
 """Which recent chunks does this member hold, and what follows a given seq?
 
 One window for all consumers, bounded in bytes. It is dense: what the log lacks is in it as a hole,
-which tells so. Whoever needs an older seq reads the log.
+which tells so; what is hidden now (broadcast.curtain) is in it and left out of what is taken. Whoever
+needs an older seq reads the log.
 
 This module does not know consumers, and it does not wait.
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final, NamedTuple
 
-from broadcast.hole import Hole
+from broadcast.curtain import Curtain
+from broadcast.hole import Hole, shown_of
 from common.chunk import Chunk
 
 _OVERHEAD_BYTES: Final = 250
@@ -24,7 +26,7 @@ class Slice(NamedTuple):
     """Finished frames back to back.
 
     next_seq: where the stream goes on behind them. events: how many they are, without what is told
-    of holes.
+    of holes. Where all of it is hidden there is no data, and the stream goes on behind it.
     """
 
     data: bytes
@@ -35,15 +37,16 @@ class Slice(NamedTuple):
 class Ring:
     """The recent window of the stream."""
 
-    def __init__(self, next_seq: int, limit_bytes: int) -> None:
+    def __init__(self, next_seq: int, limit_bytes: int, curtain: Curtain | None = None) -> None:
         """An empty window before `next_seq`. The newest chunk is kept whatever its size."""
+        self._curtain = curtain or Curtain(None)
         self.next_seq = next_seq
         self.held_bytes = 0
         self._limit_bytes = limit_bytes
         self._chunks: list[Chunk | Hole] = []
         self._first_seqs: list[int] = []
         self._start = 0
-        self._last: tuple[int, int, int, Slice] | None = None
+        self._last: tuple[int, int, int, int, Slice] | None = None
 
     @property
     def oldest_seq(self) -> int:
@@ -85,25 +88,25 @@ class Ring:
             seq: `oldest_seq` or later, and before `until_seq`.
             until_seq: where one of the chunks ends.
         """
-        if self._last is not None and self._last[:3] == (seq, until_seq, max_bytes):
-            return self._last[3]
+        turn, hidden = self._curtain.turn, self._curtain.hidden
+        if self._last is not None and self._last[:4] == (seq, until_seq, max_bytes, turn):
+            return self._last[4]
         if not self.oldest_seq <= seq < until_seq <= self.next_seq:
             raise ValueError(f"seq {seq} to {until_seq} is not within the ring")
         at = bisect_right(self._first_seqs, seq, lo=self._start) - 1
         pieces: list[memoryview] = []
         size = events = 0
         end_seq = seq
-        while end_seq < until_seq and (size < max_bytes or not pieces):
+        while end_seq < until_seq and (size < max_bytes or end_seq == seq):
             chunk = self._chunks[at]
             at += 1
             if chunk.next_seq <= end_seq:
                 continue
-            from_seq = max(end_seq, chunk.first_seq)
-            pieces.append(chunk.frames_from(from_seq))
-            size += len(pieces[-1])
-            if chunk.count:
-                events += chunk.next_seq - from_seq
+            found, count = shown_of(chunk, end_seq, hidden)
+            pieces += found
+            size += sum(map(len, found))
+            events += count
             end_seq = chunk.next_seq
-        found = Slice(b"".join(pieces), end_seq, events)
-        self._last = (seq, until_seq, max_bytes, found)
-        return found
+        part = Slice(b"".join(pieces), end_seq, events)
+        self._last = (seq, until_seq, max_bytes, turn, part)
+        return part

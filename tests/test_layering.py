@@ -49,11 +49,11 @@ EDGES: Final = {
         "leases.py", "outlet.py", "reach.py", "reject_table.py", "resolver.py", "status.py", "store.py", "subscription.py", "worker.py",
     },
     "persist": {
-        "__main__.py", "checkpoint_file.py", "disk.py", "gate.py", "inlet.py", "opening.py", "outlet.py",
+        "__main__.py", "checkpoint_file.py", "disk.py", "gate.py", "hidden_file.py", "inlet.py", "opening.py", "outlet.py",
         "segment_log.py", "store_thread.py", "upkeep.py", "verify.py", "worker.py",
     },
     "broadcast": {
-        "admin_api.py", "admin_desk.py", "admin_door.py", "alerts.py", "consumers.py", "crawl_desk.py", "crawl_table.py", "fanout.py",
+        "admin_api.py", "admin_desk.py", "admin_door.py", "alerts.py", "consumers.py", "crawl_desk.py", "crawl_table.py", "curtain.py", "fanout.py",
         "inlet.py", "playback.py", "recent.py", "server.py", "siblings.py", "store.py",
         "subscriber.py", "version.py", "views.py", "worker.py",
     },
