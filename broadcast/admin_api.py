@@ -7,6 +7,7 @@ Put together once by the worker, and taken apart at its end.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from broadcast.admin_desk import Desks
 from broadcast.admin_door import Door
 from broadcast.admin_more import More
 from broadcast.admin_reference import Defaults, Reference
+from broadcast.alerts import Alerts, Rule
 from broadcast.client import Clients
 from broadcast.config import HttpLimits
 from broadcast.consumers import Consumers
@@ -38,6 +40,7 @@ class Setup:
     member: int = 0
     run_dir: Path | None = None
     defaults: Defaults = field(default_factory=Defaults)
+    alerts: Rule = field(default_factory=Rule)
 
 
 class AdminApi:
@@ -56,6 +59,8 @@ class AdminApi:
         self._desks = Desks(database_url)
         self.siblings = Siblings(setup.siblings)
         self.door = Door(setup.passwords, clients, self._desks, self.siblings, limits.body_bytes)
+        self.alerts = Alerts(setup.alerts, self._desks, self.siblings, setup.passwords)
+        self._looking: asyncio.Task[None] | None = None
         reference = Reference(setup.defaults, crawl)
         more = More(reference, Consumers(service, setup.run_dir))
         self._paths = [*reference.paths(), *more.paths()]
@@ -64,7 +69,13 @@ class AdminApi:
         """All of its paths."""
         return [self.door.route(path) for path in self._paths]
 
+    def open(self) -> None:
+        """Begin to look at account limits. Call within the loop."""
+        self._looking = asyncio.create_task(self.alerts.run(), name="account limits")
+
     async def close(self) -> None:
         """Give up what is under way."""
+        if self._looking is not None:
+            self._looking.cancel()
         self._desks.close()
         await self.siblings.close()

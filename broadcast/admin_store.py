@@ -1,4 +1,5 @@
-"""What does PostgreSQL tell an operator? Every question of the admin API that changes nothing.
+"""What does PostgreSQL tell an operator? Every question of the admin API, and the state
+of alerts; what an operator changes is common.control's.
 
 Over the same connection as common.control's actions, one for each request, in a thread.
 """
@@ -82,6 +83,10 @@ class AdminStore:
         """A sibling relay has told an alert; False when ours is newer, or silenced."""
         values = {"hostname": hostname, "state": state, "at": at}
         return bool(self._connection.execute(_SET_ALERT, values).rowcount)
+
+    def moved(self, statement: LiteralString, values: dict[str, Any]) -> Sequence[Any]:
+        """Rows that a statement of broadcast.alerts has moved."""
+        return self._connection.execute(statement, values).fetchall()
 
     def _rows(self, statement: LiteralString, **values: object) -> Sequence[Any]:
         return self._connection.execute(statement, values).fetchall()

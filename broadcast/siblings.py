@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import aiohttp
+from yarl import URL
 
 from broadcast import metrics
 
@@ -46,14 +47,20 @@ class Siblings:
 
     def tell(self, path_and_query: str, headers: Mapping[str, str], body: bytes) -> None:
         """Begin to forward a request that was done here; returns at once."""
-        if not self._urls or is_forwarded(headers):
+        if not is_forwarded(headers):
+            copied = {name: headers[name] for name in _COPIED if name in headers}
+            self.send(path_and_query, copied, body)
+
+    def send(self, path_and_query: str, headers: Mapping[str, str], body: bytes) -> None:
+        """Begin to send a request of our own; returns at once."""
+        if not self._urls:
             return
         if len(self._telling) >= AT_ONCE:
             metrics.FORWARDED.labels("dropped").inc(len(self._urls))
             _log.warning("siblings are not told: too many changes are under way")
             return
-        copied = {name: headers[name] for name in _COPIED if name in headers} | {"Via": VIA}
-        task = asyncio.create_task(self._tell_all(path_and_query, copied, body), name="siblings")
+        marked = {**headers, "Via": VIA}
+        task = asyncio.create_task(self._tell_all(path_and_query, marked, body), name="siblings")
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
@@ -79,7 +86,7 @@ async def _tell_one(
     fields: dict[str, object] = {"sibling": url, "path": path.partition("?")[0]}
     try:
         async with session.post(
-            url + path, headers=headers, data=body, allow_redirects=False
+            URL(url + path, encoded=True), headers=headers, data=body, allow_redirects=False
         ) as answer:
             fields["status"] = answer.status
             done = answer.status == 200

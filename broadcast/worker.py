@@ -19,6 +19,7 @@ import zmq
 
 from broadcast.admin_api import AdminApi, Setup
 from broadcast.admin_reference import Defaults
+from broadcast.alerts import Rule
 from broadcast.client import Clients
 from broadcast.config import DATABASE_CHECK_S, READ_THREADS, RETIRE_S, SHARE_S, HttpLimits, Limits
 from broadcast.crawl import Rules
@@ -68,6 +69,11 @@ async def broadcast(context: Context) -> None:
             member=context.member,
             run_dir=paths.run_dir,
             defaults=Defaults(settings.request_crawl, settings.new_hosts_per_day),
+            alerts=Rule(
+                settings.account_limit_alert,
+                settings.account_limit_alert_interval_s,
+                settings.account_limit_alert_repeat_s,
+            ),
         ),
         crawl=Rules(
             settings.request_crawl,
@@ -136,6 +142,7 @@ class Worker:
             self._admin.door.private_port = sockets[1].getsockname()[1]
         listener = Listener(views.app(), self.service, self._http_limits)
         await self._store.open()
+        self._admin.open()
         await listener.open(sockets)
         zmq_context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         chunks = chunk_inlet(zmq_context)
