@@ -234,18 +234,17 @@ class Fleet:
             self._rows[host] = row
             if _wish(was) != _wish(row):
                 self._take_over(subscription, was, row)
-        begun = 0
-        for row in wanted.values():
-            epoch = shards.get(row.shard)
-            if epoch is None or row.id in self._tasks:
-                continue
+        new = [row for row in wanted.values() if row.shard in shards and row.id not in self._tasks]
+        # The first to get in line is dialled at once, so that the largest should be.
+        new.sort(key=lambda row: (-row.accounts, -row.events, row.id))
+        for begun, row in enumerate(new, 1):
+            epoch = shards[row.shard]
             # The row is no good any more once the shard was let go, whoever has it now.
             if self._stopped or self._readable().get(row.shard) != epoch:
                 continue
             self._rows[row.id] = row
             subscription = self.subscriptions[row.id] = self._subscribe(row, epoch)
             self._tasks[row.id] = group.create_task(subscription.run(), name=f"host {row.hostname}")
-            begun += 1
             if begun % BEGUN_AT_ONCE == 0:
                 await asyncio.sleep(0)
                 if self._soon.is_set():

@@ -133,10 +133,11 @@ class Table(Protocol):
         account_limit: int,
         *,
         trusted: bool = False,
+        added_by: str = "settings",
     ) -> int:
         """Put in the hosts that have no row yet → how many. Raises: psycopg.Error.
 
-        Args: trusted: all of these, whatever their domain.
+        Args: trusted: all of these, whatever their domain. added_by: see common/schema.sql.
         """
 
     def note(self, seen: Iterable[Seen]) -> list[MovedUp]:
@@ -212,11 +213,12 @@ class HostTable:
         account_limit: int,
         *,
         trusted: bool = False,
+        added_by: str = "settings",
     ) -> int:
         """Put in the hosts that have no row yet → how many. Raises: psycopg.Error.
 
         Args:
-            cursor: where to start: 0 from the beginning, None live.
+            cursor: where to start: 0 from the beginning, None live. added_by: see common/schema.sql.
             account_limit: of those that are not trusted. trusted: all of these, whatever their domain.
         """
         added = 0
@@ -224,14 +226,15 @@ class HostTable:
             is_named = trusted or is_trusted(target.hostname, self._trusted_domains)
             added += len(
                 self._query(
-                    "INSERT INTO host (hostname, tls, cursor, account_limit, trusted)"
-                    " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (hostname) DO NOTHING RETURNING id",
+                    "INSERT INTO host (hostname, tls, cursor, account_limit, trusted, added_by)"
+                    " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (hostname) DO NOTHING RETURNING id",
                     (
                         target.hostname,
                         target.tls,
                         cursor,
                         TRUSTED_ACCOUNT_LIMIT if is_named else account_limit,
                         is_named,
+                        added_by,
                     ),
                 )
             )
@@ -399,5 +402,5 @@ async def seed(
     if relay_url and is_empty:
         names = await list_hosts(fetcher, relay_url)
         targets = parse_targets(names, allow_insecure=allow_insecure)
-        added = await ask(partial(table.add, targets, None, account_limit))
+        added = await ask(partial(table.add, targets, None, account_limit, added_by="relay"))
         _log.info("hosts of another relay", extra={"fields": {"relay": relay_url, "new": added}})

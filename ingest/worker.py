@@ -472,7 +472,8 @@ class Worker:
         if not self.outlet.connected:
             return []
         # Order: a host may be read again that was not, and not the other way round.
-        unread, self._unread = self._unread, []
+        unread = self._unread.copy()
+        self._unread.clear()
         now_s = steady_s(), self._loop.time(), time.time()
         return unread + self._observed.changed(self.subscriptions.values(), *now_s)
 

@@ -47,9 +47,10 @@ class MemoryTable:
         self.rows: list[HostRow] = []
         self.seen: list[Seen] = []
         self.trusted: list[bool] = []
-        self.versions = 0
+        self.versions = self.reads = 0
 
     def wanted(self) -> list[HostRow]:
+        self.reads += 1
         return list(self.rows)
 
     def version(self) -> int:
@@ -75,6 +76,7 @@ class MemoryTable:
         account_limit: int,
         *,
         trusted: bool = False,
+        added_by: str = "settings",
     ) -> int:
         self.trusted.append(trusted)
         # Whatever is asked for: at the rate of others no simulated network would get anywhere.
@@ -231,6 +233,12 @@ class CountingWorker(Worker):
         return self.balance().unaccounted == 0
 
 
+def to_read(table: MemoryTable) -> int:
+    """Hosts that a process would read; none are known of a table that is not in memory."""
+    rows = getattr(table, "rows", [])
+    return sum(not row.banned and row.alias_of is None for row in rows)
+
+
 @asynccontextmanager
 async def ingest(
     persist: FakePersist,
@@ -279,7 +287,7 @@ async def ingest(
     running = asyncio.create_task(worker.run(stopping))
     try:
         if processes == 1:
-            await until(lambda: running.done() or len(worker.subscriptions) == len(table.rows))
+            await until(lambda: running.done() or len(worker.subscriptions) == to_read(table))
         yield worker
     finally:
         stopping.set()
