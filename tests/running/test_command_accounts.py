@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import psycopg
 import pytest
 
 from common.command.__main__ import make_parser
 from common.command.takedown import PAGE
+from tests.relay import ROOT
 from tests.running.command_page import leaves
 from tests.running.typed import DIDS, Database, Typed
 
@@ -114,6 +118,20 @@ def test_all_takedowns_are_listed_however_many(database: Database, typed: Typed)
         (PAGE + 1,),
     )
     assert len(typed("takedown", "list")[1].splitlines()) == PAGE + 1
+
+
+def test_whoever_has_seen_enough_of_a_list_hears_no_complaint(database: Database) -> None:
+    database.execute(
+        "INSERT INTO takedown (did) SELECT 'did:web:' || n || repeat('a', 100)"
+        " FROM generate_series(1, 3000) AS n"
+    )
+    command = f"set -o pipefail; {sys.executable} -m common.command takedown list | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=dict(os.environ), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("did:web:1")
 
 
 def test_a_domain_is_banned_and_unbanned(database: Database, typed: Typed) -> None:

@@ -26,12 +26,16 @@ class Web:
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
         self.asked: list[tuple[float, str]] = []
+        self.methods: list[str] = []
+        self.credentials: list[str | None] = []
         web = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 web.asked.append((time.monotonic(), self.path))
+                web.methods.append(self.command)
+                web.credentials.append(self.headers["Authorization"])
                 query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
                 status, value = web.answers.get(parts.path, _missing)(query)
                 body = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -40,10 +44,16 @@ class Web:
                 self.end_headers()
                 self.wfile.write(body)
 
+            do_POST = do_GET  # noqa: N815 - the library's name
+
             def log_message(self, *args: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *args: object) -> None:
+                """Whoever asked has gone."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
 
     @property
