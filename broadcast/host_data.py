@@ -25,7 +25,7 @@ THROTTLED_COUNTED: Final = 10_000
 """As far as they are counted."""
 WORDS: Final = 300
 """Characters of a text that the host may have had a hand in."""
-_QUOTAS: Final = frozenset({"second", "hour", "day"})
+_QUOTAS: Final = {"second": "a second", "hour": "an hour", "day": "a day"}
 """Of the words of `limited_by`, those that are the host's own quota. Source: common/schema.sql."""
 
 
@@ -87,7 +87,6 @@ NOBODY: Final = Throttled(0, ())
 def status_of(
     wanted: str,
     observed: str,
-    limited_by: str | None,
     limited_until_s: float | None,
     *,
     domain_banned: bool,
@@ -95,14 +94,13 @@ def status_of(
 ) -> str:
     """The word of com.atproto.sync.defs#hostStatus for a host.
 
-    Our own limit of catching up is no quota of the host's: it stays active.
+    What is observed may be old, where nobody reads the host any more; an end that is known is not.
     Source: S-HST-01, S-HST-02.
     """
     if wanted == "banned" or domain_banned:
         return "banned"
-    over = limited_by in _QUOTAS and (limited_until_s is None or limited_until_s > now_s)
-    if over and observed == "active":
-        return "throttled"
+    if observed == "throttled" and limited_until_s is not None and limited_until_s <= now_s:
+        return "active"
     return observed
 
 
@@ -118,7 +116,6 @@ def host_data(
     status = status_of(
         host.wanted,
         host.observed,
-        host.limited_by,
         host.limited_until_s,
         domain_banned=domain is not None,
         now_s=now_s,
@@ -126,7 +123,7 @@ def host_data(
     return {
         "hostname": host.hostname,
         "status": status,
-        "summary": summary(host, status, domain, now_s),
+        "summary": summary(host, domain, now_s),
         **_known(aliasOf=host.alias_of, bannedDomain=domain),
         "connection": {
             "connected": host.connected,
@@ -173,7 +170,7 @@ def host_data(
     }
 
 
-def summary(host: HostFacts, status: str, domain: str | None, now_s: float) -> str:
+def summary(host: HostFacts, domain: str | None, now_s: float) -> str:
     """One sentence for the host's operator: is it read, and if not, why not?"""
     if host.wanted == "banned":
         return "The operator of this relay has banned this host."
@@ -182,11 +179,12 @@ def summary(host: HostFacts, status: str, domain: str | None, now_s: float) -> s
     if host.alias_of is not None:
         return f"This is another name of {host.alias_of}, which is read under that name alone."
     if host.connected:
-        if host.limited_by is not None and host.limited_by not in _QUOTAS:
-            return "Connected, and read at a measured pace until it has caught up."
-        if status == "throttled":
+        if _is_limited(host, now_s):
+            each = _QUOTAS.get(host.limited_by or "")
+            if each is None:
+                return "Connected, and read at a measured pace until it has caught up."
             until = _time(host.limited_until_s)
-            return f"Connected, and slowed by its limit of events a {host.limited_by}" + (
+            return f"Connected, and slowed by its limit of events {each}" + (
                 f" until {until}." if until else "."
             )
         behind = _behind(host)
@@ -212,9 +210,14 @@ def _limits(host: HostFacts, now_s: float) -> dict[str, Any]:
         "perDay": limits.per_day,
         "trusted": host.trusted,
     }
-    if host.limited_by is not None and (host.limited_until_s or now_s) >= now_s:
+    if _is_limited(host, now_s):
         value |= {"limitedBy": host.limited_by} | _known(limitedUntil=_time(host.limited_until_s))
     return value
+
+
+def _is_limited(host: HostFacts, now_s: float) -> bool:
+    """Whether something slows it now; no end may be known."""
+    return host.limited_by is not None and (host.limited_until_s or now_s) >= now_s
 
 
 def _behind(host: HostFacts) -> int | None:

@@ -32,7 +32,7 @@ from common.reject import COLUMNS, RejectRow
 
 # A host that was deleted is shown to nobody, here and below.
 _HOST: Final[LiteralString] = """
-    SELECT h.id, h.hostname, h.cursor, h.wanted, h.observed, h.limited_by,
+    SELECT h.id, h.hostname, h.cursor, h.wanted, h.observed,
            extract(epoch FROM h.limited_until)::float8, h.accounts, h.alias_of
     FROM host h WHERE h.wanted <> 'deleted'
 """
@@ -224,10 +224,8 @@ class Store:
 
 
 def _host_row(row: Sequence[Any], domain_banned: bool, now_s: float) -> HostRow:  # noqa: FBT001
-    number, hostname, cursor, wanted, observed, limited_by, limited_until_s, accounts, alias = row
-    status = status_of(
-        wanted, observed, limited_by, limited_until_s, domain_banned=domain_banned, now_s=now_s
-    )
+    number, hostname, cursor, wanted, observed, limited_until_s, accounts, alias = row
+    status = status_of(wanted, observed, limited_until_s, domain_banned=domain_banned, now_s=now_s)
     return HostRow(number, hostname, cursor, status, accounts, alias)
 
 
