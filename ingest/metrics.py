@@ -13,6 +13,8 @@ from common.verdict import WAIVABLE
 from ingest.checked import Checked, Result
 from ingest.counts import Counts
 from ingest.judge import STEPS, name_of
+from ingest.limiter import WHYS
+from ingest.slowing import Slowing
 
 CHECKED: Final = counter(
     "standpipe_checked", "Steps of the judge that ran, and how each ended.", ["step", "result"]
@@ -69,6 +71,21 @@ REFUSED_LINKS: Final = counter(
 PAUSED: Final = gauge(
     "standpipe_hosts_paused", "Hosts that are read no further until they hold less."
 )
+LIMITED: Final = gauge(
+    "standpipe_hosts_limited", "Hosts that have sent all that they may for now, by why.", ["why"]
+)
+LIMITED_SECONDS: Final = counter(
+    "standpipe_host_limited_seconds", "Time that hosts were not read for it, by why.", ["why"]
+)
+AHEAD: Final = gauge(
+    "standpipe_hosts_ahead",
+    "Hosts that are read no further, as too much is finished above their oldest event.",
+)
+SLOWED: Final = gauge(
+    "standpipe_accounts_slowed",
+    "Accounts whose commits wait so that the others of their host need not.",
+)
+SLOWED_BYTES: Final = high_water("ingest_slowed_bytes")
 LOOKUPS_OPEN: Final = gauge(
     "standpipe_lookups_open", "DID documents that are asked for and not answered."
 )
@@ -97,6 +114,8 @@ UNFINISHED: Final = high_water("ingest_unfinished_bytes")
 IN_FLIGHT_BYTES: Final = high_water("ingest_in_flight_bytes")
 REJECTS_WAITING: Final = high_water("ingest_rejects_waiting_bytes")
 
+limited: Final = {why: LIMITED.labels(why) for why in WHYS}
+limited_seconds: Final = {why: LIMITED_SECONDS.labels(why) for why in WHYS}
 rejects: Final = {fate: REJECTS.labels(fate) for fate in ("kept", "passed_over", "lost")}
 waived: Final = {reason: WAIVED.labels(reason.value) for reason in WAIVABLE}
 statuses: Final = {
@@ -124,6 +143,14 @@ def add_checked(counted: Checked) -> None:
     SURPLUS.inc(counted.surplus)
     PROVEN.inc(counted.proven)
     counted.surplus = counted.proven = 0
+
+
+def add_slowed(slowing: Slowing) -> None:
+    """Take who waits for a time, and how long hosts have, since the last time."""
+    counts = slowing.counts()
+    for why in WHYS:
+        limited[why].set(counts[why])
+        limited_seconds[why].inc(slowing.waited_s.pop(why, 0.0))
 
 
 def add_counts(counts: Counts) -> None:

@@ -152,6 +152,7 @@ class Worker:
             lost=self._shards_lost,
             retire=self._retire,
             worked=self._worked,
+            reaches_persist=lambda: self.outlet.connected,
             look_s=self._limits.look_s,
         )
 
@@ -495,6 +496,10 @@ class Worker:
             setattr(ledger, fate, 0)
         metrics.REJECTS_WAITING.note(self.ledger.waiting_bytes)
         metrics.PAUSED.set(self.turns.paused)
+        metrics.AHEAD.set(self.turns.ahead)
+        metrics.add_slowed(self.turns.slowing)
+        metrics.SLOWED.set(sum(len(host.feed.slowed) for host in self.subscriptions.values()))
+        metrics.SLOWED_BYTES.note(self.pipeline.deferred_bytes)
         metrics.ACCOUNTS.set(self.pipeline.accounts)
         metrics.LOOKUPS_OPEN.set(self._resolver.open)
         if self._store is not None:
