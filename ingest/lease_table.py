@@ -187,7 +187,8 @@ _TIMEOUTS: Final = (
     f"SET idle_in_transaction_session_timeout = '{STATEMENT_S} s'",
 )
 
-# By the clock, for persist may know more than a table that was restored; and by the tables, for the
+# Nobody is alive by it: who cannot reach persist must not be given anything. The number is
+# by the clock, for persist may know more than a table that was restored; and by the tables, for the
 # clock may have been set back.
 _CHOOSE: Final = """
     INSERT INTO member AS known (number, instance, seen_at)
@@ -197,10 +198,10 @@ _CHOOSE: Final = """
             (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
             (SELECT max(instance) + 1 FROM shard WHERE owner = %(member)s)
         ),
-        clock_timestamp()
+        to_timestamp(0)
     )
     ON CONFLICT (number) DO UPDATE
-    SET instance = greatest(excluded.instance, known.instance + 1), seen_at = excluded.seen_at
+    SET instance = greatest(excluded.instance, known.instance + 1)
     RETURNING instance
 """
 # An earlier process of our number that is still there does not speak for us.

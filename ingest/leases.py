@@ -5,7 +5,8 @@
                                       └────▶ give ◀── their hosts are read no longer, all of it finished
     not ours by the table any more, or outlived, as persist says ──▶ let go of their hosts at once
 
-A lease that could not be renewed is ours until somebody has taken it: while the database is away all
+Who does not reach persist renews nothing and takes nothing: what it reads would go nowhere, and another
+may do better. A lease that could not be renewed is ours until somebody has taken it: while the database is away all
 goes on. Persist's fence decides who is heard, whatever anybody here believes.
 
 The table is asked on a thread of its own, so that one that does not answer holds up nothing.
@@ -32,6 +33,10 @@ from ingest.lease_table import Look, Table, Wanted
 from ingest.load import Averages, Work
 from ingest.share import LOOK_S, Contact, Me, Plan, plan
 
+APART_S: Final = 4.0
+"""Who has not reached persist for so long is no owner any more, in seconds: longer than its restart."""
+GREETING_S: Final = 0.05
+"""How often it is looked whether persist has answered for the first time, in seconds."""
 LEAVE_S: Final = 2.0
 """How long the end of the process waits for the database to hear of it, in seconds."""
 _log = logging.getLogger("standpipe")
@@ -55,6 +60,7 @@ class Leases:
         lost: Callable[[Collection[int]], None],
         retire: Callable[[Collection[int]], Awaitable[None]],
         worked: Callable[[], Mapping[int, Work]] = dict,
+        reaches_persist: Callable[[], bool] = lambda: True,
         look_s: float = LOOK_S,
     ) -> None:
         """Nothing is asked until `run`.
@@ -64,7 +70,7 @@ class Leases:
             begun: told which instance this is, once. taken: told when shards were added to `held`.
             claimed: told when some of them may be read. lost: told of some that are ours no longer.
             retire: read these no longer and finish what is under way of them.
-            worked: what was done for each shard since this was asked last.
+            reaches_persist: whether persist answers us. worked: what was done for each shard since this was asked last.
             look_s: how often the table is looked at, in seconds.
         """
         self._table = table
@@ -75,6 +81,8 @@ class Leases:
         self._lost = lost
         self._retire = retire
         self._worked = worked
+        self._reaches_persist = reaches_persist
+        self._reached_s = float("-inf")
         self._averages = Averages()
         self._look_s = look_s
         self._contact = Contact()
@@ -128,14 +136,13 @@ class Leases:
         try:
             while not self._leaving:
                 try:
-                    await self._round(group)
+                    pause_s = await self._round(group)
                 except psycopg.Error as error:
                     self._contact.lost()
                     self._waiting.still(error)
                     pause_s = RETRY_S
                 else:
                     self._waiting.over()
-                    pause_s = self._look_s
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):
                         await self._soon.wait()
@@ -156,9 +163,15 @@ class Leases:
                 async with asyncio.timeout(LEAVE_S):
                     await self._ask(lambda: self._table.leave(self._me))
 
-    async def _round(self, group: asyncio.TaskGroup) -> None:
+    async def _round(self, group: asyncio.TaskGroup) -> float:
+        """Look, take and give → after how many seconds to look again."""
         if not self._begun:
             await self._begin()
+        if self._reaches_persist():
+            self._reached_s = steady_s()
+        elif steady_s() - self._reached_s > APART_S:
+            self._contact.lost()
+            return self._look_s if self.held else min(GREETING_S, self._look_s)
         me, table = self._me, self._table
         if self._retired:
             await self._give_back()
@@ -180,6 +193,7 @@ class Leases:
         if what.give and not self._settled:
             self._giving.update(what.give)
             group.create_task(self._give(what.give), name="shards given up")
+        return self._look_s
 
     async def _begin(self) -> None:
         member = self._me.member

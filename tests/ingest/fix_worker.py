@@ -122,7 +122,7 @@ class MemoryLeases:
         known = [lease.instance or 0 for lease in self.shards.values() if lease.owner == member]
         known.append(self.members.get(member, (0, 0.0))[0])
         instance = max(int(now_s * 1000), max(known) + 1)
-        self.members[member] = instance, now_s
+        self.members[member] = instance, self.members.get(member, (0, 0.0))[1]
         return instance
 
     def look(self, me: Me, said: Mapping[int, Said] | None = None) -> Look:

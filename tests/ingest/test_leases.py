@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from math import inf
 
+import psycopg
 import pytest
 
 from common.envelope import ShardClaim
 from common.sharding import SHARD_COUNT, shard_of
 from common.target import parse_target
 from ingest import fleet, share
+from ingest import leases as leases_module
 from ingest import worker as ingest_worker
 from ingest.hosts import HostRow
 from ingest.lease_table import Look
@@ -188,16 +190,74 @@ def test_a_host_whose_row_means_another_is_let_go_and_read_anew(
 # --- claims ---
 
 
-def test_no_host_is_read_before_persist_has_heard_the_claim(loop_run: LoopRun) -> None:
+def nobody_looks(*_: object) -> Look:
+    raise psycopg.OperationalError("not now")
+
+
+def test_no_shard_is_taken_by_who_does_not_reach_persist(loop_run: LoopRun) -> None:
     async def story() -> None:
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
             persist.silent = True
-            commit_everywhere(network)
             leases = MemoryLeases()
             table = SavedTable(persist, urls(network))
             async with ingest(
                 persist, [], network.plc_url, leases=leases, table=table, processes=2
             ) as worker:
+                await until(lambda: 0 in leases.members)
+                read = table.read
+                await until(lambda: table.read > read + 1)
+                assert worker.leases.held == {}
+                assert leases.members[0][1] == 0.0, "nobody counts with it"
+                persist.silent = False
+                await persist.restart()
+                await until(lambda: set(worker.subscriptions) == {1})
+
+    loop_run(story())
+
+
+@one_loop
+def test_who_is_apart_from_persist_for_long_renews_nothing(
+    loop_run: LoopRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "APART_S", 0.2)
+
+    async def story() -> None:
+        async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
+            leases = MemoryLeases(LEASE_S)
+            async with two(network, persist, leases) as (apart, other):
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 6 and apart.idle() and other.idle())
+                apart.worker.outlet._lost()
+                # The cable is out: it greets, and nobody hears it.
+                greet, apart.worker.outlet._greet = apart.worker.outlet._greet, lambda: None  # type: ignore[method-assign]
+                await until(lambda: len(other.worker.subscriptions) == 2)
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 12)
+                apart.worker.outlet._greet = greet  # type: ignore[method-assign]
+                await until(lambda: apart.worker.outlet.connected)
+                await until(lambda: len(apart.worker.subscriptions) == 1)
+                await until(lambda: len(other.worker.subscriptions) == 1)
+                commit_everywhere(network)
+                await until(lambda: len(persist.log) == 18 and apart.idle() and other.idle())
+                assert all(each.worker.conserved() for each in (apart, other))
+            assert compare(network.truth, persist.frames()).ok
+
+    loop_run(story())
+
+
+def test_no_host_is_read_before_persist_has_heard_the_claim(loop_run: LoopRun) -> None:
+    async def story() -> None:
+        async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
+            commit_everywhere(network)
+            leases = MemoryLeases()
+            look, leases.look = leases.look, nobody_looks  # type: ignore[method-assign]
+            table = SavedTable(persist, urls(network))
+            async with ingest(
+                persist, [], network.plc_url, leases=leases, table=table, processes=2
+            ) as worker:
+                await until(lambda: hasattr(worker, "outlet") and worker.outlet.connected)
+                persist.silent = True
+                leases.look = look  # type: ignore[method-assign]
                 await until(lambda: len(worker.leases.held) == 32)
                 read = table.read
                 await until(lambda: table.read > read + 1)
