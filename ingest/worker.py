@@ -153,7 +153,6 @@ class Worker:
             retire=self._retire,
             worked=self._worked,
             reaches_persist=lambda: self.outlet.connected,
-            reaches_persist=lambda: self.outlet.connected,
             look_s=self._limits.look_s,
         )
 
