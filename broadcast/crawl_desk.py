@@ -20,8 +20,10 @@ import asyncio
 from typing import Final, Protocol
 
 from broadcast import crawl, metrics
+from broadcast import crawl_answers as answers
 from broadcast.client import site
-from broadcast.crawl import Answer, Described, Outcome, Rules
+from broadcast.crawl import Rules
+from broadcast.crawl_answers import Answer, Described, Known, Outcome
 from broadcast.crawl_table import AliasOf, Full
 from broadcast.store import Away
 from broadcast.xrpc import XrpcError
@@ -102,9 +104,9 @@ class CrawlDesk:
             text = crawl.parse_body(body)
             target = crawl.parse_host(text, allow_insecure=self._rules.allow_insecure)
         except XrpcError as error:
-            return _counted(crawl.invalid_request(error))
+            return _counted(answers.invalid_request(error))
         if target.hostname in crawl.own_names(host_header):
-            return _counted(crawl.ourselves(target.hostname))
+            return _counted(answers.ourselves(target.hostname))
         return await self._counting(target, client, who=None)
 
     async def request_for(self, text: str, who: str) -> Answer:
@@ -121,7 +123,7 @@ class CrawlDesk:
                 text, allow_insecure=self._rules.allow_insecure, operator=True
             )
         except XrpcError as error:
-            return _counted(crawl.invalid_request(error))
+            return _counted(answers.invalid_request(error))
         return await self._counting(target, "", who=who)
 
     async def _counting(self, target: Target, client: str, who: str | None) -> Answer:
@@ -137,38 +139,40 @@ class CrawlDesk:
         answer = crawl.answer_from(facts, name)
         if answer is not None:
             return answer
-        if facts.known is not None:
+        if facts.known is not None and not crawl.is_alias(facts):
             return await self._revive(facts.known, is_operator=who is not None)
         per_day = None
         if who is None:
             per_day = crawl.per_day(facts, self._rules)
-            refused = await self._may_add(facts, client, per_day)
+            refused = None if facts.known else await self._may_add(facts, per_day)
+            refused = refused or self._may_ask(client)
             if refused is not None:
                 return refused
         return await self._once(target, who, per_day)
 
-    async def _revive(self, known: crawl.Known, *, is_operator: bool) -> Answer:
+    async def _revive(self, known: Known, *, is_operator: bool) -> Answer:
         """Have a host dialled that is known and not connected."""
         now_s = steady_s()
         if not is_operator and self._dials.take(known.hostname, now_s) > now_s:
             self._dials.give_back(known.hostname)
-            return crawl.waiting(known)
+            return answers.waiting(known)
         if await self._table.dial(known.hostname):
-            return crawl.dialled(known)
+            return answers.dialled(known)
         now = await self._table.look(known.hostname)
-        return crawl.answer_from(now, known.hostname) or crawl.waiting(known)
+        return crawl.answer_from(now, known.hostname) or answers.waiting(known)
 
-    async def _may_add(self, facts: crawl.Facts, client: str, per_day: int) -> Answer | None:
+    async def _may_add(self, facts: crawl.Facts, per_day: int) -> Answer | None:
         if not crawl.is_open(facts, self._rules):
-            return crawl.closed()
+            return answers.closed()
         full = await self._table.room(per_day)
-        if full is not None:
-            return crawl.day_full(per_day, full.after_s)
+        return None if full is None else answers.day_full(per_day, full.after_s)
+
+    def _may_ask(self, client: str) -> Answer | None:
         now_s = steady_s()
         due_s = self._strangers.take(site(client), now_s)
         if due_s > now_s:
             self._strangers.give_back(site(client))
-            return crawl.too_many("too many new hosts from this address", due_s - now_s)
+            return answers.too_many("too many new hosts from this address", due_s - now_s)
         return None
 
     async def _once(self, target: Target, who: str | None, per_day: int | None) -> Answer:
@@ -182,7 +186,7 @@ class CrawlDesk:
         task = self._checks.get(key)
         if task is None:
             if len(self._checks) >= CHECKS_MAX:
-                return crawl.busy()
+                return answers.busy()
             looking = self._look_at(target, who, per_day)
             task = asyncio.create_task(looking, name=f"crawl {name}"[:80])
             self._checks[key] = task
@@ -207,13 +211,13 @@ class CrawlDesk:
             told = await self._get(target, who, "com.atproto.server.describeServer", DESCRIBE_S)
             found = crawl.described(name, told.status, told.server, told.body)
             if isinstance(found, Described) and await self._is_relay(target, who):
-                found = crawl.relay(name, "it answers com.atproto.sync.listHosts")
+                found = answers.relay(name, "it answers com.atproto.sync.listHosts")
         except Enough as error:
-            return crawl.too_many(
+            return answers.too_many(
                 f"hosts like {name} were asked often enough", error.after_s or 60.0
             )
         except FetchError as error:
-            found = crawl.not_found(name, str(error))
+            found = answers.not_found(name, str(error))
         if isinstance(found, Answer):
             self._remember(name, found)
         return found
@@ -263,17 +267,17 @@ class CrawlDesk:
         )
         why_not = await self._table.add(host, who or "relay", found.canonical, per_day)
         if why_not is None:
-            return crawl.added(name, found)
+            return answers.added(name, found)
         if isinstance(why_not, AliasOf):
-            return crawl.alias(name, why_not.hostname)
+            return answers.alias(name, why_not.hostname)
         if isinstance(why_not, Full):
-            return crawl.day_full(per_day or 0, why_not.after_s)
+            return answers.day_full(per_day or 0, why_not.after_s)
         answer = crawl.answer_from(why_not, name)
         if answer is not None:
             return answer
-        # Somebody else has added it meanwhile.
+        # Somebody else has added it meanwhile; or it was an alias, and is one no longer.
         assert why_not.known is not None
-        return crawl.waiting(why_not.known)
+        return answers.dialled(why_not.known)
 
 
 def _counted(answer: Answer) -> Answer:

@@ -20,11 +20,13 @@ from typing import Final, LiteralString, NamedTuple, TypeVar
 import psycopg
 
 from broadcast.config import STATEMENT_TIMEOUT_MS
-from broadcast.crawl import Facts, Known
+from broadcast.crawl import Facts
+from broadcast.crawl_answers import Known
 from broadcast.store import Away
 from common.control import ControlPlane, NewHost, parents
 from common.database import Connection, options
 from common.steady import steady_s
+from common.verdict import DropReason
 
 _T = TypeVar("_T")
 _WAITING_MAX: Final = 200
@@ -154,7 +156,7 @@ def _add(
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ADDING,))
         facts = _look(connection, host.hostname)
-        if facts.known is not None or facts.banned_domain is not None:
+        if facts.banned_domain is not None or (facts.known and not facts.known.alias_of):
             return facts
         if canonical is not None:
             other = _look(connection, canonical)
@@ -162,10 +164,20 @@ def _add(
                 return other
             if other.known is not None:
                 return AliasOf(canonical)
+        if facts.known is not None:
+            # It was another name of a host, and no longer says so.
+            connection.execute(_NO_ALIAS, host._asdict())
+            connection.execute(_RAISE_VERSION)
+            return _look(connection, host.hostname)
         if per_day is not None and (full := _room(connection, per_day)) is not None:
             return full
         ControlPlane(connection, who).add_host(host)
-        connection.execute(_NAME_ALIASES, {"hostname": host.hostname, "did": _web(host.hostname)})
+        named = {
+            "hostname": host.hostname,
+            "did": _web(host.hostname),
+            "reason": DropReason.HOST_NOT_AUTHORITATIVE,
+        }
+        connection.execute(_NAME_ALIASES, named)
     return None
 
 
@@ -200,7 +212,14 @@ _RAISE_VERSION: Final[LiteralString] = """
     INSERT INTO relay AS known (name, value) VALUES ('control_version', 1)
     ON CONFLICT (name) DO UPDATE SET value = known.value + 1
 """
+_NO_ALIAS: Final[LiteralString] = """
+    UPDATE host SET alias_of = NULL, server_did = %(server_did)s, dial_asked = dial_asked + 1
+    WHERE hostname = %(hostname)s
+"""
+# Its own word alone would not do: an alias is read no longer. That no document names it shows in its having
+# no account, and in what was dropped for it.
 _NAME_ALIASES: Final[LiteralString] = """
     UPDATE host SET alias_of = %(hostname)s
-    WHERE lower(server_did) = lower(%(did)s) AND hostname <> %(hostname)s
+    WHERE lower(server_did) = lower(%(did)s) AND hostname <> %(hostname)s AND accounts = 0
+        AND EXISTS (SELECT FROM host_drop d WHERE d.host_id = host.id AND d.reason = %(reason)s)
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from broadcast.crawl import Outcome
+from broadcast.crawl_answers import Outcome
 from common.telemetry import counter, gauge, high_water
 
 DELIVERED = counter("standpipe_delivered", "Events handed to consumers' sockets.")

@@ -15,7 +15,8 @@ import psycopg
 import pytest
 
 from broadcast import crawl_desk
-from broadcast.crawl import Outcome, Rules
+from broadcast.crawl import Rules
+from broadcast.crawl_answers import Outcome
 from broadcast.crawl_desk import CrawlDesk
 from broadcast.crawl_table import CrawlTable, Full
 from broadcast.metrics import request_crawl
@@ -424,12 +425,47 @@ def test_a_host_that_calls_itself_what_nobody_knows_is_added_and_told(
             said = await crawl(member, host.name)
             assert said.status == 200
             assert f"It calls itself did:web:localhost%3A{other.port}" in said.message
-            # When the other one comes, it is known which is whose alias.
+            # When the other one comes it is known which is whose alias: but a host's own word is not enough.
+            assert (await crawl(member, other.name)).status == 200
+            assert rows(database, "alias_of") == [None, None]
+            database.execute("DELETE FROM host WHERE hostname = %s", (other.name,))
+            database.execute(
+                "INSERT INTO host_drop SELECT id, 'host_not_authoritative', 7, now() FROM host"
+            )
+            database.execute("UPDATE host SET accounts = 1")
+            assert (await crawl(member, other.name)).status == 200
+            assert rows(database, "alias_of") == [None, None]
+            database.execute("DELETE FROM host WHERE hostname = %s", (other.name,))
+            database.execute("UPDATE host SET accounts = 0")
             assert (await crawl(member, other.name)).status == 200
             assert rows(database, "alias_of") == [other.name, None]
-            said = await crawl(member, host.name)
-            assert said.body["aliasOf"] == other.name
-            assert f"an alias of {other.name}" in said.message
+
+    loop_run(story())
+
+
+def test_an_alias_that_is_one_no_longer_is_read_again(
+    loop_run: LoopRun, tmp_path: Path, url: str, database: psycopg.Connection[Any]
+) -> None:
+    """No host is ever forgotten: it is asked who it is whenever it asks."""
+
+    async def story() -> None:
+        # No new host is taken: this is none.
+        async with relay(tmp_path, url, OPEN._replace(is_open=False, per_day=0)) as member:
+            async with pds() as host:
+                put(database, "pds.brightworld.dev", connected=True)
+                put(database, host.name, alias_of="pds.brightworld.dev", observed="idle")
+                host.calls_itself("did:web:pds.brightworld.dev")
+                before = traces(database)
+                said = await crawl(member, host.name)
+                assert (said.status, said.error) == (400, "InvalidRequest")
+                assert "is an alias of pds.brightworld.dev" in said.message
+                assert traces(database) == before
+                own = f"did:web:localhost%3A{host.port}"
+                host.calls_itself(own)
+                said = await crawl(member, host.name)
+                assert (said.status, said.body["status"]) == (200, "idle"), said
+                what = "alias_of, server_did, dial_asked"
+                assert rows(database, what) == [(None, None, 0), (None, own, 1)]
 
     loop_run(story())
 
