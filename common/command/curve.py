@@ -22,7 +22,7 @@ give them ({curve.FIRST}, if you give none). Run again with another NAME it adds
   standpipe curve keys second third   two more machines
 
 Who has a machine's folder is let in as that machine; to shut it out remove
-DIR/{curve.PERSIST}/clients/NAME.pub and restart its ingest. docs/scaling.md has the rest.
+NAME.pub from DIR/{curve.PERSIST}/clients and restart its ingest. docs/scaling.md has the rest.
 
 exit code: 0 · 1 there are such keys already, or they cannot be written · 2 wrong words
 """
