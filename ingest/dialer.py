@@ -54,10 +54,11 @@ class Dialer:
         if alive_s is not None:
             self._fates.know(host, alive_s)
 
-    def part(self, host: int) -> None:
-        """It is read no longer."""
-        self._calls.pop(host, None)
-        self._fates.forget(host)
+    def part(self, host: int, call: Callable[[Signal], None]) -> None:
+        """It is read no longer by who gave this; another may read it by now."""
+        if self._calls.get(host) == call:
+            del self._calls[host]
+            self._fates.forget(host)
 
     def lost(self, host: int) -> float:
         """A host does not answer → how long it may wait at most, in seconds."""

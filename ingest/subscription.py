@@ -75,6 +75,7 @@ class Subscription:
         behind: Callable[[Subscription, float], None],
         random: Random,
         standing: Standing = STRANGER,
+        moved: bool = False,
     ) -> None:
         """Nothing happens until `run`.
 
@@ -82,7 +83,8 @@ class Subscription:
             names: where addresses come from. tls: one context for all hosts.
             has_messages: called when the inbox is no longer empty.
             holds_too_much: called when this host should not be read for now.
-            dialer: whose line all hosts stand in. standing: what is known of this one.
+            dialer: whose line all hosts stand in. standing: what is known of this one. moved: it was
+                another process's until a moment ago.
             began_anew: called when the host's numbers have, and it is to be read under another generation.
             behind: called with each event, which may be one of long ago.
         """
@@ -103,6 +105,7 @@ class Subscription:
         self._began_anew = began_anew
         self._behind = behind
         self._size = standing.size
+        self._first = Urgency.MOVED if moved else Urgency.FIRST
         self._alive_s = standing.alive_s
         self.life = Lifecycle(_delays(limits, standing.restarts), random)
         feed.backoff = self.life
@@ -141,7 +144,7 @@ class Subscription:
                     await self._emptied.wait()
                 self._lost(*why)
         finally:
-            self._dialer.part(host)
+            self._dialer.part(host, self.stir)
             self.close()
 
     def close(self) -> None:
@@ -184,7 +187,7 @@ class Subscription:
     async def _once(self) -> tuple[Signal, str]:
         """One connection from its turn to its end → how it ended."""
         life, host = self.life, self.feed.source.host
-        urgency = Urgency.AGAIN if self._dialled else Urgency.FIRST
+        urgency = Urgency.AGAIN if self._dialled else self._first
         async with self._dialer.turn(host, Urgency.ASKED if life.urgent else urgency, self._size):
             self._dialled, self._has_informed = True, False
             self._take_in(Signal.ALLOWED)

@@ -122,12 +122,14 @@ def test_who_comes_back_calls_those_that_were_lost_with_it(loop_run: LoopRun) ->
         dialer, called = line(), list[tuple[int, Signal]]()
         now_s = dialer.now_s()
         dialer.now_s = lambda: now_s  # type: ignore[method-assign]
+        calls = [partial(call, called, host) for host in range(4)]
         for host in range(4):
-            dialer.join(host, partial(call, called, host), now_s)
+            dialer.join(host, calls[host], now_s)
         for host in range(3):
             dialer.lost(host)
         now_s += 3_600
-        dialer.part(2)
+        dialer.part(2, calls[2])
+        dialer.part(1, calls[2])  # Of a life before: the host is read anew by now.
         dialer.back(0)
         assert called == [(1, Signal.SOONER)]
 
