@@ -14,6 +14,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 
+from common.descriptors import used_up
 from common.names import Names
 from common.target import Target
 from ingest.config import Limits
@@ -92,4 +93,6 @@ async def _step(step: str, limit_s: float) -> AsyncIterator[None]:
     except ssl.SSLCertVerificationError as error:
         raise ConnectionFailed(f"{step}: certificate refused: {error.verify_message}") from None
     except OSError as error:
+        if used_up(error):
+            raise ConnectionFailed("this relay has no file descriptors left") from None
         raise ConnectionFailed(f"{step}: {type(error).__name__}: {error}"[:300]) from None

@@ -40,7 +40,7 @@ EDGES: Final = {
         "command/consumers.py", "command/embedded.py", "command/host_changes.py", "command/hosts.py", "command/log.py",
         "command/log_look.py", "command/log_print.py", "command/preflight.py", "command/probe.py", "command/pull_hosts.py",
         "command/rejects.py", "command/run.py", "command/session.py", "command/snapshot.py", "command/status.py", "command/stop.py",
-        "curve.py", "database.py", "fetch.py", "locks.py", "log_walk.py", "names.py", "owner.py", "password.py", "paths.py", "place.py",
+        "curve.py", "database.py", "descriptors.py", "fetch.py", "locks.py", "log_walk.py", "names.py", "owner.py", "password.py", "paths.py", "place.py",
         "postgres.py", "process.py", "segment_files.py", "segments.py", "selftest.py", "steady.py",
         "telemetry.py", "transport.py",
     },
@@ -53,7 +53,7 @@ EDGES: Final = {
         "segment_log.py", "store_thread.py", "upkeep.py", "verify.py", "worker.py",
     },
     "broadcast": {
-        "admin_api.py", "admin_desk.py", "admin_door.py", "alerts.py", "consumers.py", "crawl_desk.py", "crawl_table.py", "curtain.py", "fanout.py",
+        "admin_api.py", "admin_desk.py", "admin_door.py", "aliases.py", "alerts.py", "consumers.py", "crawl_desk.py", "crawl_table.py", "curtain.py", "fanout.py",
         "inlet.py", "playback.py", "recent.py", "server.py", "siblings.py", "store.py",
         "subscriber.py", "version.py", "views.py", "worker.py",
     },

@@ -11,6 +11,8 @@
     durability  persist's CPU for making an event durable; how many it numbers in a second
     long log    a start with 100 GB of log
     kills       how long a consumer waits when a process is killed; --kills of each
+    pages       a page of listRepos over a million accounts (tests/bench/pages.py)
+    full count  2,800 hosts on real sockets (tests/bench/full_count.py); with --only, these two alone
 
 Hosts, directory and consumers are processes of their own and are not counted. Prints a table, and the
 same as JSON with --json. It judges nothing: the figures are for people, kept in docs/bench.md.
@@ -29,7 +31,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from common.segments import SegmentReader
-from tests.bench import durability, judging, kills, long_log
+from tests.bench import durability, full_count, judging, kills, long_log, pages
 from tests.bench.floor import measure, prepared
 from tests.bench.memory import account_memory, lines
 from tests.bench.processes import STAGES, cpu_s, pss_bytes
@@ -41,6 +43,8 @@ STEADY_RATE: Final = 1000.0
 DELIVERY_RATES: Final = {"50 at 600/s": 600.0, "50 at 1,000/s": 1000.0}
 RUSH_RATE: Final = 20_000.0
 RUSH_EVENTS: Final = 30_000
+PARTS: Final = {"pages": pages, "full_count": full_count}
+"""Parts that can be had alone."""
 VIEW_S: Final = 2.5
 """After which PostgreSQL has been told of everything, in seconds."""
 
@@ -112,6 +116,8 @@ def run(seconds: float, repeats: int) -> dict[str, Any]:
     results["accounts"] = account_memory()
     results["durability"] = durability.measure()
     results["long_log"] = long_log.measure()
+    for name, whole in PARTS.items():
+        results[name] = whole.measure()
     results["floor_us_after"] = measure(items)[0]
     return results
 
@@ -160,6 +166,9 @@ def table(results: dict[str, Any]) -> Iterator[str]:
     yield from long_log.lines(results["long_log"])
     yield ""
     yield from kills.lines(results["kills"])
+    for name, whole in PARTS.items():
+        yield ""
+        yield from whole.lines(results[name])
 
 
 def main() -> int:
@@ -168,7 +177,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=15, help="of each steady load")
     parser.add_argument("--kills", type=int, default=7, help="of each stage")
     parser.add_argument("--json", type=Path, help="also write every figure there")
+    parser.add_argument("--only", choices=[*PARTS], help="this part alone")
     options = parser.parse_args()
+    if options.only:
+        only = PARTS[options.only]
+        print("\n".join(only.lines(only.measure())))
+        return 0
     results = run(options.seconds, options.kills)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))

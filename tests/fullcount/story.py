@@ -258,6 +258,8 @@ class _Story:
         figures.busy = (await asyncio.to_thread(memory_of, relay)).by_stage
         self._span = began_at_s, time.time()
         self.simnet.do("flap", every=FLAPPING, reset_every_s=None)
+        # Who was lost again and again without a word is not dialled soon, unless somebody asks for it.
+        await asyncio.to_thread(self._ask_for_flapping)
         await until("all hosts", self._connected, size.deadline_s)
         self.say(f"{said} events while hosts flapped, {sum(figures.cpu_us.values()):.0f} µs each")
 
@@ -319,6 +321,11 @@ class _Story:
     def _plane(self) -> Iterator[ControlPlane]:
         with psycopg.connect(self._database(), autocommit=True) as connection:
             yield ControlPlane(connection, "command:bench")
+
+    def _ask_for_flapping(self) -> None:
+        with self._plane() as plane:
+            for host in self.simnet.ready["hosts"][::-FLAPPING]:
+                plane.dial_host(host["name"])
 
     def _ban(self) -> float:
         host = self.simnet.ready["hosts"][0]["name"]

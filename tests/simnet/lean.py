@@ -134,8 +134,13 @@ class _Wire(asyncio.Protocol):
         host.streams[self] = self._stream
         if host.faults.reset_every_s is not None:
             loop = asyncio.get_running_loop()
-            loop.call_later(host.faults.reset_every_s, self.transport.abort)
+            loop.call_later(host.faults.reset_every_s, self._reset)
         self.set()
+
+    def _reset(self) -> None:
+        """The time of a flapping connection is over, if it still flaps."""
+        if self._host.faults.reset_every_s is not None:
+            self.transport.abort()
 
     # --- the stream ---
 
