@@ -252,6 +252,7 @@ async def member_of(
     crawl: Rules | None = None,
     trusted_proxies: tuple[str, ...] = (),
     port: int = 0,
+    log_dir: Path | None = None,
 ) -> AsyncIterator[Member]:
     """A running broadcaster; ends drained.
 
@@ -262,7 +263,7 @@ async def member_of(
         member.persist_up()
     member.worker = Worker(
         open_reader or (lambda: log), member.endpoint, database_url, limits, http_limits,
-        admin or Setup(passwords=admin_passwords), crawl, trusted_proxies,
+        admin or Setup(passwords=admin_passwords), crawl, trusted_proxies, log_dir,
     )  # fmt: skip
     public, private = bind("127.0.0.1", port, shared=True), bind("127.0.0.1", 0, shared=False)
     member.port, member.private_port = public.getsockname()[1], private.getsockname()[1]
