@@ -37,6 +37,8 @@ APART_S: Final = 4.0
 """Who has not reached persist for so long is no owner any more, in seconds: longer than its restart."""
 GREETING_S: Final = 0.05
 """How often it is looked whether persist has answered for the first time, in seconds."""
+MOVED_S: Final = 10.0
+"""So long after a shard came its hosts are dialled as such that have moved, in seconds."""
 LEAVE_S: Final = 2.0
 """How long the end of the process waits for the database to hear of it, in seconds."""
 _log = logging.getLogger("standpipe")
@@ -83,6 +85,7 @@ class Leases:
         self._worked = worked
         self._reaches_persist = reaches_persist
         self._reached_s = float("-inf")
+        self._moved_s: dict[int, float] = {}
         self._averages = Averages()
         self._look_s = look_s
         self._contact = Contact()
@@ -106,6 +109,10 @@ class Leases:
         return {
             shard: self.held[shard] for shard in sorted(self._claimed) if shard not in self._giving
         }
+
+    def has_moved(self, shard: int) -> bool:
+        """Whether its hosts were connected to another process until a moment ago."""
+        return steady_s() - self._moved_s.get(shard, float("-inf")) < MOVED_S
 
     # --- from persist ---
 
@@ -225,6 +232,8 @@ class Leases:
         for shard in taken:
             self._averages.take_over(shard, rows[shard].load)
         others = [s for s in taken if rows[s].owner not in (None, self._me.member)]
+        now_s = steady_s()
+        self._moved_s |= {s: now_s for s in taken if s in others or rows[s].given}
         metrics.TAKEOVERS.inc(len(others))
         metrics.SHARDS.set(len(self.held))
         _log.info(

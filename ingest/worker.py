@@ -413,6 +413,7 @@ class Worker:
             behind=self._behind,
             random=self._random,
             standing=standing_of(row, self._loop.time(), time.time()),
+            moved=self.leases.has_moved(row.shard),
         )
         self.turns.hosts.add(subscription)
         return subscription

@@ -599,6 +599,10 @@ def test_a_killed_process_is_followed_by_the_other_and_nothing_is_lost_or_double
                 persist.answer()
                 commit_everywhere(network)
                 await until(lambda: len(other.worker.subscriptions) == 2)
+                has_moved = other.worker.leases.has_moved
+                assert [
+                    shard_of(host.name) for host in network.hosts if has_moved(shard_of(host.name))
+                ] == [shard_of(network.hosts[0].name)]
                 await until(lambda: len(persist.log) == 18 and other.idle())
                 assert other.worker.conserved()
                 assert len(other.worker.leases.held) == 64
