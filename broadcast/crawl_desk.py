@@ -126,6 +126,10 @@ class CrawlDesk:
             return _counted(answers.invalid_request(error))
         return await self._counting(target, "", who=who)
 
+    async def who_is(self, target: Target) -> Described | Answer:
+        """Ask a host who it is, within the same bounds as for strangers."""
+        return await self._describe(target, None)
+
     async def _counting(self, target: Target, client: str, who: str | None) -> Answer:
         try:
             return _counted(await self._ask(target, client, who))

@@ -26,6 +26,7 @@ from broadcast.store import Away
 from common.control import ControlPlane, NewHost, parents
 from common.database import Connection, options
 from common.steady import steady_s
+from common.target import Target
 from common.verdict import DropReason
 
 _T = TypeVar("_T")
@@ -81,6 +82,22 @@ class CrawlTable:
         """
         return await self._ask(
             partial(_add, host=host, who=who, canonical=canonical, per_day=per_day)
+        )
+
+    async def suspects(self) -> list[Target]:
+        """Hosts of which everything was dropped, for no document names them."""
+        return await self._ask(_suspects)
+
+    async def release(self) -> int:
+        """Read again what was another name of a host that has been deleted → how many."""
+        return await self._ask(_release)
+
+    async def name_alias(self, hostname: str, canonical: str, server_did: str) -> bool:
+        """Call a host another name of one that is read; False: that one is not."""
+        return await self._ask(
+            lambda connection: ControlPlane(connection, "relay").name_alias(
+                hostname, canonical, server_did
+            )
         )
 
     async def close(self) -> None:
@@ -181,6 +198,21 @@ def _add(
     return None
 
 
+def _suspects(connection: Connection) -> list[Target]:
+    return [
+        Target(*row)
+        for row in connection.execute(_SUSPECTS, {"reason": DropReason.HOST_NOT_AUTHORITATIVE})
+    ]
+
+
+def _release(connection: Connection) -> int:
+    with connection.transaction():
+        released = connection.execute(_RELEASE).rowcount
+        if released:
+            connection.execute(_RAISE_VERSION)
+    return released
+
+
 def _web(hostname: str) -> str:
     return "did:web:" + hostname.replace(":", "%3A")
 
@@ -222,4 +254,17 @@ _NAME_ALIASES: Final[LiteralString] = """
     UPDATE host SET alias_of = %(hostname)s
     WHERE lower(server_did) = lower(%(did)s) AND hostname <> %(hostname)s AND accounts = 0
         AND EXISTS (SELECT FROM host_drop d WHERE d.host_id = host.id AND d.reason = %(reason)s)
+"""
+_SUSPECTS: Final[LiteralString] = """
+    SELECT h.hostname, h.tls FROM host h
+    JOIN host_drop d ON d.host_id = h.id AND d.reason = %(reason)s
+    WHERE h.wanted = 'active' AND h.alias_of IS NULL AND h.accounts = 0
+        AND d.last_at > now() - interval '2 days'
+    ORDER BY d.count DESC LIMIT 1000
+"""
+_RELEASE: Final[LiteralString] = """
+    UPDATE host SET alias_of = NULL, dial_asked = dial_asked + 1
+    WHERE alias_of IS NOT NULL AND NOT EXISTS (
+        SELECT FROM host other WHERE other.hostname = host.alias_of AND other.wanted <> 'deleted'
+    )
 """

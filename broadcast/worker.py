@@ -13,6 +13,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import zmq
@@ -20,11 +21,13 @@ import zmq
 from broadcast.admin_api import AdminApi, Setup
 from broadcast.admin_reference import Defaults
 from broadcast.alerts import Rule
+from broadcast.aliases import Aliases
 from broadcast.client import Clients
 from broadcast.config import DATABASE_CHECK_S, READ_THREADS, RETIRE_S, SHARE_S, HttpLimits, Limits
 from broadcast.crawl import Rules
 from broadcast.crawl_desk import CrawlDesk
 from broadcast.crawl_table import CrawlTable
+from broadcast.curtain import Curtain
 from broadcast.fanout import Fanout
 from broadcast.health import Pulse
 from broadcast.inlet import Inlet
@@ -59,6 +62,7 @@ async def broadcast(context: Context) -> None:
     public = bind(settings.bind, settings.port, shared=True)
     worker = Worker(
         open_reader=lambda: SegmentReader(paths.log_dir),
+        log_dir=paths.log_dir,
         chunks_endpoint=paths.chunks_endpoint,
         database_url=settings.database_url or paths.embedded_database_url,
         limits=Limits(stall_s=settings.consumer_stall_s),
@@ -107,12 +111,20 @@ class Worker:
         admin: Setup | None = None,
         crawl: Rules | None = None,
         trusted_proxies: tuple[str, ...] = (),
+        log_dir: Path | None = None,
     ) -> None:
-        """Opens nothing. Defaults: the limits of broadcast.config, and no admin."""
-        self.crawl = CrawlDesk(CrawlTable(database_url), crawl or Rules())
+        """Opens nothing. Defaults: the limits of broadcast.config, and no admin.
+
+        Args: log_dir: where persist says whom to hide; None where nobody is.
+        """
+        self._log_dir = log_dir
+        table = CrawlTable(database_url)
+        self.crawl = CrawlDesk(table, crawl or Rules())
+        self._aliases = Aliases(table, self.crawl)
         self._clients = Clients(trusted_proxies)
         self.pulse = Pulse()
         admin = admin or Setup()
+        self._is_first = admin.member == 0
         self.service = Service(limits or Limits(), self._clients, admin.member)
         self._open_reader = open_reader
         self._endpoint = chunks_endpoint
@@ -128,7 +140,7 @@ class Worker:
         self, sockets: list[socket.socket], stopping: asyncio.Event, ready: Callable[[], None]
     ) -> None:
         """Serve bound sockets until `stopping` is set. ready: called once they accept."""
-        playback = Playback(self._open_reader, READ_THREADS)
+        playback = Playback(self._open_reader, READ_THREADS, Curtain(self._log_dir))
         views = Views(
             self._store,
             self.pulse,
@@ -151,6 +163,9 @@ class Worker:
         inlet_socket = LoopSocket(chunks, on_message=self._on_message, pace_s=self._pace_s)
         watching = asyncio.create_task(self._watch_database(), name="database check")
         sharing = asyncio.create_task(_keep_sharing(listener), name="shares of the port")
+        naming = None
+        if self._is_first:
+            naming = asyncio.create_task(self._aliases.run(), name="aliases")
         ready()
         try:
             if await self._log_appears(playback, stopping):
@@ -171,6 +186,8 @@ class Worker:
             playback.close()
             zmq_context.term()
             await self._admin.close()
+            if naming is not None:
+                naming.cancel()
             await self.crawl.close()
             await self._store.close()
 
@@ -203,6 +220,8 @@ class Worker:
             if not failed.done():
                 failed.set_exception(error)
 
+        # Order: before anybody is served.
+        playback.curtain.look()
         fanout = Fanout(playback, self.service.limits)
         self._inlet = Inlet(playback, fanout.live_seq, self.pulse, fanout.publish, fail)
         self.service.fanout = fanout

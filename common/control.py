@@ -42,6 +42,7 @@ class Action(StrEnum):
     SET_LEVEL = "set_level"
     SET_CURSOR = "set_cursor"
     SILENCE_ALERTS = "silence_alerts"
+    NAME_ALIAS = "name_alias"
     BAN_DOMAIN = "ban_domain"
     UNBAN_DOMAIN = "unban_domain"
     TAKE_DOWN = "take_down"
@@ -180,6 +181,11 @@ class ControlPlane:
         values = {"hostname": hostname, "value": silenced}
         words = str(silenced).lower()
         return self._change(Action.SILENCE_ALERTS, hostname, _SILENCE, values, now=words)
+
+    def name_alias(self, hostname: str, canonical: str, server_did: str) -> bool:
+        """Read a host no more, as another name of one that is read; False where that one is not."""
+        values = {"hostname": hostname, "canonical": canonical, "server_did": server_did}
+        return self._change(Action.NAME_ALIAS, hostname, _NAME_ALIAS, values, now=canonical)
 
     # --- domains ---
 
@@ -329,6 +335,13 @@ _SET_LEVEL: Final[LiteralString] = """
 _SET_CURSOR: Final[LiteralString] = """
     UPDATE host SET cursor = %(value)s, generation = generation + 1, dial_asked = dial_asked + 1
     WHERE hostname = %(hostname)s AND cursor IS DISTINCT FROM %(value)s
+"""
+_NAME_ALIAS: Final[LiteralString] = """
+    UPDATE host SET alias_of = %(canonical)s, server_did = %(server_did)s
+    WHERE hostname = %(hostname)s AND alias_of IS DISTINCT FROM %(canonical)s AND EXISTS (
+        SELECT FROM host WHERE hostname = %(canonical)s AND hostname <> %(hostname)s
+            AND wanted = 'active' AND alias_of IS NULL
+    )
 """
 _BAN_DOMAIN: Final[LiteralString] = (
     "INSERT INTO domain_ban (domain) VALUES (%(domain)s) ON CONFLICT (domain) DO NOTHING"
