@@ -7,9 +7,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import orjson
+
 from common.command.changes import KEYS, answer
-from common.command.host_check import server_did
-from common.command.host_words import level_text, limits_line
+from common.command.host_check import other_name, server_did
+from common.command.host_words import Host, host_value, level_text, limits_line
 from common.command.parsers import Commands, command, flag, host_argument, json_option, whole
 from common.command.session import Refused, Session, at_tables
 from common.command.tables import hostname_of
@@ -22,7 +24,7 @@ from common.verdict import Level
 SEQ_MAX: Final = 2**63 - 1
 """The highest number that a host may give an event. Source: the event-stream spec."""
 _ADD: Final = f"""\
-Adds a host, once its describeServer has answered. It is read from its first event on unless another
+Adds a host, once its describeServer has answered, and not with the name of a host that is here. It is read from its first event on unless another
 place is named. A host that was deleted comes back under its old number, where it was left off.
 
   standpipe hosts add pds.example.com
@@ -65,6 +67,8 @@ reaches a limit is read more slowly, and loses nothing.
   standpipe hosts limits pds.example.com --accounts 5000
   standpipe hosts limits pds.example.com --per-second 200 --per-day formula
 
+With nothing to set, --json prints the host as `standpipe hosts list` does.
+
 {KEYS}"""
 _TRUST: Final = f"""\
 Says whether a host is trusted: one that is may send far more (docs/limits.md). Its account limit is
@@ -84,6 +88,8 @@ A host at observe moves up to enforce by itself, upon a commit, when nothing was
 STANDPIPE_OBSERVE_CLEAN_PERIOD. Nothing becomes observe by itself.
 
   standpipe hosts level pds.example.com observe
+
+With nothing to set, --json prints the host as `standpipe hosts list` does.
 
 {KEYS}"""
 _CURSOR: Final = f"""\
@@ -185,6 +191,12 @@ def _add(chosen: argparse.Namespace) -> int:
             did = None
             if not chosen.no_check:
                 did = asyncio.run(_checked(target, allow_insecure=settings.allow_insecure_hosts))
+                other = other_name(did, name)
+                if other is not None and session.tables.known_hosts([other]):
+                    raise Refused(
+                        f"{name} was not added: it calls itself {other}, which is here;"
+                        " --no-check adds it all the same"
+                    )
             host = NewHost(
                 name, target.tls, limit if chosen.accounts is None else chosen.accounts, trusted,
                 cursor, "operator", did,
@@ -253,7 +265,9 @@ def _limits(chosen: argparse.Namespace) -> int:
         changed = wanted != Limits() and session.plane.set_limits(name, wanted)
         host = session.tables.host(name)
         now = f"may have {host.account_limit:,} accounts, and send {limits_line(host)}"
-        return _shown_or_changed(chosen, Action.SET_LIMITS, name, now, wanted != Limits(), changed)
+        if wanted == Limits():
+            return _shown(chosen, host, now)
+        return answer(chosen, Action.SET_LIMITS, name, changed=changed, now=now)
 
     return at_tables(work)
 
@@ -263,17 +277,16 @@ def _level(chosen: argparse.Namespace) -> int:
         name = session.tables.host(chosen.host).hostname
         asked = chosen.level is not None
         changed = asked and session.plane.set_level(name, Level(chosen.level))
-        now = "is judged " + level_text(session.tables.host(name), session.settings.observe_clean_s)
-        return _shown_or_changed(chosen, Action.SET_LEVEL, name, now, asked, changed)
+        host = session.tables.host(name)
+        now = f"is judged {level_text(host, session.settings.observe_clean_s)}"
+        if not asked:
+            return _shown(chosen, host, now)
+        return answer(chosen, Action.SET_LEVEL, name, changed=changed, now=now)
 
     return at_tables(work)
 
 
-def _shown_or_changed(
-    chosen: argparse.Namespace, action: Action, name: str, now: str, asked: bool, changed: bool  # noqa: FBT001
-) -> int:  # fmt: skip
-    """What holds; and, where a change was asked for, whether there was one."""
-    if asked or chosen.json:
-        return answer(chosen, action, name, changed=changed, now=now)
-    print(f"{name} {now}")
+def _shown(chosen: argparse.Namespace, host: Host, now: str) -> int:
+    """What holds; nothing was asked for."""
+    print(orjson.dumps(host_value(host)).decode() if chosen.json else f"{host.hostname} {now}")
     return 0

@@ -1,4 +1,4 @@
-"""Does a host say of itself that it is a PDS? One question to its describeServer.
+"""Does a host say of itself that it is a PDS, and under which name? One question to its describeServer.
 
 Source: S-HST-03; com.atproto.server.describeServer.
 """
@@ -13,6 +13,7 @@ from common.fetch import Fetcher, FetchError
 from common.syntax import parse_did
 from common.target import Target
 
+_WEB: Final = "did:web:"
 LIMIT_S: Final = 5.0
 """For the whole answer, in seconds. Source: the reference relay."""
 _MAX_BYTES: Final = 100_000
@@ -41,3 +42,12 @@ async def server_did(fetcher: Fetcher, target: Target) -> str:
     if did is None:
         raise FetchError("its describeServer names no DID")
     return str(did)
+
+
+def other_name(did: str, hostname: str) -> str | None:
+    """The host that a PDS calls itself by its did:web; None where that is `hostname`, or no host."""
+    name = did.removeprefix(_WEB).lower()
+    if not did.startswith(_WEB) or ":" in name:
+        return None
+    name = name.replace("%3a", ":")
+    return name if name != hostname else None

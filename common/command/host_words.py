@@ -136,10 +136,10 @@ def host_text(host: Host, drops: Sequence[Dropped], now_s: float, clean_s: float
 
 def limits_line(host: Host) -> str:
     """What a host may send, and which of it was set by hand."""
-    names = ("second", "hour", "day")
+    names = ("a second", "an hour", "a day")
     own = (host.per_second, host.per_hour, host.per_day)
     return ", ".join(
-        f"{number:,} a {name}{'' if mine is None else ' (set)'}"
+        f"{number:,} {name}{'' if mine is None else ' (set)'}"
         for name, number, mine in zip(names, host.limits, own, strict=True)
     )
 

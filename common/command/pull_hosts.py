@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
-from common.command.host_check import server_did
+from common.command.host_check import other_name, server_did
 from common.command.listed import BadPage, Page, judge, parse_page
 from common.command.parsers import Commands, command, fraction, json_option, whole
 from common.command.session import Refused, Session, at_tables, say
@@ -41,6 +41,7 @@ its describeServer, and reads it from now on (live). One line is printed for eac
   added               it is read from now on
   exists              it is here already
   banned DOMAIN       it is in a banned domain
+  alias HOST          it calls itself by the name of another host, which is here
   status=… · no-cursor · non-public     the other relay's word of it, or its name, forbids it
   failed WHY          it does not answer as a PDS does
 
@@ -51,7 +52,7 @@ May be interrupted and begun again at any time: what is here is passed by withou
   standpipe pull-hosts --relay https://relay.example.com --rate 50
   standpipe pull-hosts --limit 20
 
---json prints one object a line: host, outcome (added, exists, banned, skipped, failed), detail; the last
+--json prints one object a line: host, outcome (added, exists, banned, alias, skipped, failed), detail; the last
 one has done (whether it came to the end), cursor (of the page to go on at, or null), and outcomes
 
 exit code: 0 to the end · 1 the other relay or the database does not answer, or interrupted
@@ -217,6 +218,10 @@ class Pull:
                     did = await server_did(fetcher, target)
                 except FetchError as error:
                     self._tell(Outcome(target.hostname, "failed", str(error)))
+                    return
+                other = other_name(did, target.hostname)
+                if other is not None and self._session.tables.known_hosts([other]):
+                    self._tell(Outcome(target.hostname, "alias", other))
                     return
             if self._enough():
                 return

@@ -93,7 +93,7 @@ def test_one_host_is_shown_with_all_that_is_known(database: Database, typed: Typ
     for line in (
         "connected yes, since 2001-09-09T01:46:40.000Z",
         "cursor 4,710, generation 1, its numbers began again 2 times",
-        "limits 5,000 a second, 7 a hour (set), 500,000,000 a day",
+        "limits 5,000 a second, 7 an hour (set), 500,000,000 a day",
         "trusted yes", "dropped 1,200 worse, last 0s ago", "3 bad, last 0s ago",
         "calls itself did:web:one.example", "alias of localhost:2583", "alerts silenced",
         "last error it \\x07",
@@ -143,6 +143,7 @@ def test_a_level_is_set_by_a_word(database: Database, typed: Typed) -> None:
     code, out, _err = typed("hosts", "level", ONE)
     assert code == 0
     assert "something was last waived at 1970-01-01T00:01:00.000Z; 1,234 commits" in out
+    assert json.loads(typed("hosts", "level", ONE, "--json")[1])["level"] == "observe"
     code, out, err = typed("hosts", "level", ONE, "lenient")
     assert (code, out, "lenient" in err) == (2, "", True)
     assert row_of(database)["level"] == "observe"
@@ -184,11 +185,12 @@ def test_each_ask_for_a_dial_is_a_new_one(database: Database, typed: Typed) -> N
 
 def test_limits_are_set_and_taken_back_to_the_formula(database: Database, typed: Typed) -> None:
     told = changes(typed, database, "limits", ONE, "--accounts", "5000", "--per-second", "9")
-    assert "may have 5,000 accounts, and send 9 a second (set), 7,500 a hour, 70,000 a day" in told
+    assert "may have 5,000 accounts, and send 9 a second (set), 7,500 an hour, 70,000 a day" in told
     row = row_of(database)
     assert (row["account_limit"], row["per_second"], row["per_hour"]) == (5000, 9, None)
     code, out, _err = typed("hosts", "limits", ONE)
     assert (code, out) == (0, told)
+    assert json.loads(typed("hosts", "limits", ONE, "--json")[1])["per_second"] == 9
     code, out, _err = typed("hosts", "limits", ONE, "--per-second", "formula", "--json")
     assert json.loads(out) == {"action": "set_limits", "subject": ONE, "changed": True}
     assert row_of(database)["per_second"] is None

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from common.command.host_check import other_name
 from common.command.listed import BadPage, Listed, Page, judge, parse_page
 from common.target import Target
 from tests.fix_net import eventually, free_port
@@ -223,6 +224,38 @@ def test_a_host_that_is_added_by_hand_is_asked_too(
         assert (code, out) == (1, "")
         assert f"{web.name} was not added: its describeServer names no DID" in err
         assert "--no-check adds it all the same" in err
+
+
+def test_another_name_of_a_host_that_is_here_is_not_added(
+    world: list[Web], database: Database, typed: Typed
+) -> None:
+    relay, first, second, third, *_ = world
+    first.describes("did:web:One.example")
+    second.describes(f"did:web:{second.name.replace(':', '%3A')}")
+    third.describes(f"did:web:{second.name.replace(':', '%3a')}")
+    lists(relay, [row(first.url), row(second.url)], [row(third.url)])
+    _code, found, _summary = pulled(typed, relay)
+    assert found == {
+        first.name: "alias one.example", second.name: "added", third.name: f"alias {second.name}",
+    }  # fmt: skip
+    code, out, err = typed("hosts", "add", first.url)
+    assert (code, out) == (1, "")
+    assert "it calls itself one.example, which is here" in err
+    assert typed("hosts", "add", first.url, "--no-check")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("did", "other"),
+    [
+        ("did:web:pds.example.com", None),
+        ("did:web:other.example.com", "other.example.com"),
+        ("did:web:localhost%3A2583", "localhost:2583"),
+        ("did:web:other.example.com:user", None),
+        (f"did:plc:{'a' * 24}", None),
+    ],
+)
+def test_a_name_is_read_from_a_did(did: str, other: str | None) -> None:
+    assert other_name(did, "pds.example.com") == other
 
 
 @pytest.mark.parametrize(
