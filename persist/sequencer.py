@@ -252,7 +252,9 @@ class Sequencer:
                 self._wait(did, _Waiting(route, batch, event, frame))
                 continue
             state = accounts.get(did)
-            if state is None or (not state.host and self._is_stranger(event)):
+            if state is None or not state.host:
+                is_stranger = self._is_stranger(event)
+            if state is None or (not state.host and is_stranger):
                 waiting[did] = deque()
                 self.wanted.append(did)
                 self._wait(did, _Waiting(route, batch, event, frame))

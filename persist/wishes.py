@@ -76,6 +76,7 @@ class Wishes:
         self._orders: deque[Order] = deque()
         self._said: dict[str, int] = {}
         self._asked = False
+        self._has_looked = False
         self._look_due_s = 0.0
         self._room_due_s = 0.0
         self._room_seq = 0
@@ -88,10 +89,18 @@ class Wishes:
         """
         if self._asked or self._orders or busy:
             return None
-        if now_s >= self._look_due_s:
-            self._look_due_s = now_s + LOOK_S
-            self._asked = True
-            return Look(self._version, list(self._said))
+        # In turn: neither keeps the other waiting.
+        room = self._has_looked and self._ask_room(now_s, applied_seq)
+        if room:
+            self._asked, self._has_looked = True, False
+            return room
+        if now_s < self._look_due_s:
+            return None
+        self._look_due_s = now_s + LOOK_S
+        self._asked = self._has_looked = True
+        return Look(self._version, list(self._said))
+
+    def _ask_room(self, now_s: float, applied_seq: int) -> Room | None:
         if now_s < self._room_due_s or applied_seq < self._room_seq:
             return None
         left, hosts = RELEASED_AT_ONCE, []
@@ -102,7 +111,6 @@ class Wishes:
                 break
         if not hosts:
             return None
-        self._asked = True
         self._room_due_s = now_s + RELEASE_AGAIN_S
         return Room(hosts)
 
