@@ -94,10 +94,8 @@ class AccountRow:
     local: str | None = None
 
     def __post_init__(self) -> None:
-        """What this relay says goes before what the host says (S-ACC-06): a takedown always, and that
-        it holds the account back wherever the host has nothing against it.
-        """
-        if self.local == "takendown" or (self.local is not None and self.active):
+        """What this relay says goes before what the host says, as in the stream. Source: S-ACC-07."""
+        if self.local is not None:
             self.active, self.status = False, self.local
 
 

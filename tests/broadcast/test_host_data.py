@@ -332,7 +332,7 @@ def test_without_the_database_the_page_is_503(loop_run: LoopRun, tmp_path: Path)
         ),
         (
             "local = 'throttled', active = false, status = 'deactivated'",
-            "deactivated", (403, "RepoDeactivated"),
+            "throttled", (403, "RepoInactive"),
         ),
     ],
 )  # fmt: skip
