@@ -127,15 +127,16 @@ class Pending:
 class Queue:
     """Events of one account from one host that wait, oldest first.
 
-    held_bytes: what they take. cause: what the first waits for, and since_s: since when that.
+    held_bytes: what they take; deferred_bytes: those of it that wait for other accounts' sake. cause: what the first waits for, and since_s: since when that.
     alarm_s: when it will be looked at again in any case.
     """
 
-    __slots__ = ("alarm_s", "cause", "events", "held_bytes", "since_s")
+    __slots__ = ("alarm_s", "cause", "deferred_bytes", "events", "held_bytes", "since_s")
 
     def __init__(self, now_s: float) -> None:
         self.events: deque[Pending] = deque()
         self.held_bytes = 0
+        self.deferred_bytes = 0
         self.cause = Cause.TURN
         self.since_s = now_s
         self.alarm_s = 0.0

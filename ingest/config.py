@@ -110,8 +110,8 @@ class Limits:
     process_low_bytes: int = 48_000_000
     did_held_bytes: int = 1_000_000
     host_held_bytes: int = 4_000_000
-    host_deferred_bytes: int = 12_000_000
-    process_deferred_bytes: int = 24_000_000
+    host_deferred_bytes: int = 20_000_000
+    process_deferred_bytes: int = 32_000_000
     ahead_events: int = 500_000
     rate_s: float = 300.0
     hopeless_s: float = 15.0

@@ -83,6 +83,7 @@ class Fairness:
             return False
         pending.deferred = True
         feed.deferred_bytes += size
+        pending.account.queues[feed.source.host].deferred_bytes += size
         self.deferred_bytes += size
         feed.limiter.give_back(1)
         return True
@@ -91,7 +92,9 @@ class Fairness:
         """What was put off waits no longer."""
         if pending.deferred:
             pending.deferred = False
-            pending.feed.deferred_bytes -= pending.size
+            feed = pending.feed
+            feed.deferred_bytes -= pending.size
+            pending.account.queues[feed.source.host].deferred_bytes -= pending.size
             self.deferred_bytes -= pending.size
 
     def _is_full(self, feed: Feed) -> bool:

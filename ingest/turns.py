@@ -177,7 +177,8 @@ class Turns:
         if upstream.ahead > self._limits.ahead_events:
             host.pause()
             self._ahead.add(host)
-        elif may < wanted:
+        elif may < wanted and limiter.token_s(now_s) > 0:
+            # Not if what was taken has turned out not to count.
             self.slow(host, *limiter.wait(now_s))
         if host.inbox:
             if host in self.slowing or host in self._ahead:

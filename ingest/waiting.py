@@ -83,11 +83,11 @@ class Waiting:
         if cause is not None:
             self.waits_for(queue, cause, now_s)
         full = False
-        if queue.cause is Cause.RATE and pending.event.kind is Kind.COMMIT:
+        if account in feed.slowed and pending.event.kind is Kind.COMMIT:
             full = not self._fairness.defer(pending)
-        if queue.held_bytes > self._limits.did_held_bytes and len(queue.events) > 1:
+        if self._is_long(queue):
             self._shorten(queue, account, now_s)
-        if feed.held_bytes > self._limits.host_held_bytes:
+        if feed.held_bytes - feed.deferred_bytes > self._limits.host_held_bytes:
             self._relieve(feed, now_s)
         return full
 
@@ -101,12 +101,12 @@ class Waiting:
         """An event need not wait any longer."""
         queues, feed, size = pending.account.queues, pending.feed, pending.size
         queue = queues[feed.source.host]
+        self._fairness.let_go(pending)
         # Nearly always the first.
         queue.events.remove(pending)
         if not queue.events:
             del queues[feed.source.host]
             feed.slowed.pop(pending.account, None)
-        self._fairness.let_go(pending)
         queue.held_bytes -= size
         feed.held_bytes -= size
         del feed.held[pending]
@@ -178,9 +178,14 @@ class Waiting:
                     # Those behind it may not need a newer document: they are looked at first.
                     break
 
+    def _is_long(self, queue: Queue) -> bool:
+        """Whether a queue is over its bound; what waits for other accounts' sake has another."""
+        held_bytes = queue.held_bytes - queue.deferred_bytes
+        return held_bytes > self._limits.did_held_bytes and len(queue.events) > 1
+
     def _shorten(self, queue: Queue, account: Account, now_s: float) -> None:
         """A queue is over its bound: make it shorter, if that is what its cause asks for."""
-        while queue.held_bytes > self._limits.did_held_bytes and len(queue.events) > 1:
+        while self._is_long(queue):
             reason = self._reason_to_drop(queue, account, now_s)
             if reason is None:
                 return
@@ -196,7 +201,10 @@ class Waiting:
 
     def _relieve(self, feed: Feed, now_s: float) -> None:
         """A host is over its bound: drop its oldest of accounts that get no document."""
-        while feed.held_bytes > self._limits.host_held_bytes and len(feed.held) > 1:
+        while (
+            feed.held_bytes - feed.deferred_bytes > self._limits.host_held_bytes
+            and len(feed.held) > 1
+        ):
             for oldest in islice(feed.held, _OLDEST_LOOKED_AT):
                 queue = oldest.account.queues[feed.source.host]
                 if queue.cause is Cause.DOCUMENT and self._may_go(queue, oldest.account, now_s):
