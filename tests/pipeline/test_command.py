@@ -17,6 +17,7 @@ import pytest
 
 from tests.pipeline.house import STORY_S, House, house
 from tests.relay import ROOT
+from tests.running.web import LIST, webs
 from tests.simnet import NetworkConfig
 
 AT_ONCE_S: Final = 1.0
@@ -72,6 +73,7 @@ def test_an_operator_looks_at_a_whole_relay_and_changes_it(loop_run: Any) -> Non
                 await snapshot(at)
             await consumers(at)
             await ban(at)
+            await pull(at)
             report = at.report()
             assert report.ok, report.as_dict()
 
@@ -157,6 +159,23 @@ async def ban(at: House) -> None:
     assert min(took_s["unban"]) < AT_ONCE_S, took_s
     for account in at.network.accounts:
         at.network.commit(account)
+    await at.network.settled()
+
+
+async def pull(at: House) -> None:
+    """A host that was deleted comes from another relay's list again, and is read on from where it was."""
+    host = at.network.hosts[0]
+    assert (await told(at, "hosts", "delete", host.name))["changed"] is True
+    await at.until("it is let go", lambda: not host.streams)
+    for account in at.network.accounts:
+        at.network.commit(account)
+    row = {"hostname": host.url, "status": "active", "seq": 7}
+    with webs(1) as (relay,):
+        relay.answers[LIST] = lambda _query: (200, {"hosts": [row]})
+        code, out, _err = await typed(at, "pull-hosts", "--relay", relay.url)
+    assert (code, out) == (0, f"{host.name}: added\n1 added\n")
+    await at.until("it is read", lambda: host.streams)
+    # What it said meanwhile comes, too.
     await at.network.settled()
 
 
