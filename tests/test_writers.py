@@ -13,9 +13,13 @@ from typing import Final
 from tests.relay import ROOT
 
 WRITERS: Final = {
-    "relay": {"persist/store.py", "common/database.py", "common/control.py"},
+    "relay": {
+        "persist/store.py", "common/database.py", "common/control.py", "broadcast/crawl_table.py",
+    },
     "account": {"persist/store.py"},
-    "host": {"persist/store.py", "ingest/hosts.py", "common/control.py"},
+    "host": {
+        "persist/store.py", "ingest/hosts.py", "common/control.py", "broadcast/crawl_table.py",
+    },
     "shard": {"ingest/lease_table.py", "persist/store.py"},
     "member": {"ingest/lease_table.py"},
     "reject": {"ingest/reject_table.py"},
@@ -24,9 +28,10 @@ WRITERS: Final = {
     "domain_ban": {"common/control.py"},
     "control": {"common/control.py"},
     "audit": {"common/control.py"},
-}
+}  # fmt: skip
 """Table → modules with statements that write into it. `host`: what is observed is persist's, new rows and
-levels are the host manager's, the will is the operator's (common.control). `shard`: persist writes at its start
+levels are the host manager's, the will is the operator's (common.control); what a host asks for itself, to
+be dialled and to be no alias any more, is requestCrawl's. `shard`: persist writes at its start
 which epochs the log has, see persist/store.py. `identity`: persist empties it over an old backup."""
 
 WRITING: Final = re.compile(
