@@ -21,5 +21,6 @@ def row(did: str, state: AccountState) -> AccountRow:
         "host": "pds.example.com",
         "tls": True,
         "desynchronized": state.desynchronized,
+        "local": state.local,
     }
     return AccountRow(**{field.name: known[field.name] for field in fields(AccountRow)})

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from broadcast.xrpc import XrpcError, latest_commit_answer, repo_location, repo_status_answer
+from common.account_state import state_held
 from common.envelope import NEVER_SEEN, Mark
 from common.event import Event as ReadEvent
 from common.event import decode
 from common.verdict import DropReason
 from ingest.judge import Accept, NeedFreshIdentity, NeedStatus
+from persist.local import Word, marks_of, status_of
 from tests.simnet.drisl import encode
 from tests.simnet.events import HEADERS, Event, Kind
 from tests.spec.line import Line
@@ -116,6 +118,53 @@ def test_s_acc_06_inactive_without_a_status_gives_no_reason() -> None:
     assert (scene.state.active, scene.state.status) == (False, None)
     answer = repo_status_answer(row(scene.account.did, scene.state), scene.account.did)
     assert answer == {"did": scene.account.did, "active": False}
+
+
+def decide(scene: Scene, word: Word) -> bool:
+    """This relay's own word on the account; whether that changes anything."""
+    marks = marks_of(scene.state, word)
+    if marks is not None:
+        scene.state = state_held(scene.state, scene.host.host, marks)
+    return marks is not None
+
+
+def test_s_acc_07_both_statuses_are_kept_and_the_combination_is_published() -> None:
+    scene = Scene()
+    assert decide(scene, Word.THROTTLE)
+    assert status_of(scene.state) == (False, "throttled")
+    assert decide(scene, Word.TAKE_DOWN)
+    assert status_of(scene.state) == (False, "takendown")
+    # The host's own status is taken down meanwhile, and published when ours is lifted.
+    assert scene.fate(said(scene, active=False, status="suspended")) is None
+    assert status_of(scene.state) == (False, "takendown")
+    assert decide(scene, Word.REVERSE)
+    assert status_of(scene.state) == (False, "throttled")
+    assert decide(scene, Word.RELEASE)
+    assert status_of(scene.state) == (False, "suspended")
+    assert scene.fate(said(scene, active=True)) is None
+    assert status_of(scene.state) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("word", "back", "reason"),
+    [
+        (Word.TAKE_DOWN, Word.REVERSE, DropReason.ACCOUNT_TAKEN_DOWN),
+        (Word.THROTTLE, Word.RELEASE, DropReason.ACCOUNT_THROTTLED),
+    ],
+)
+def test_s_acc_10_what_this_relay_has_decided_stands_above_the_hosts_word(
+    word: Word, back: Word, reason: DropReason
+) -> None:
+    scene = Scene()
+    assert decide(scene, word)
+    assert not decide(scene, word)
+    assert scene.fate(scene.commit([create()])) is reason
+    assert scene.fate(said(scene, active=True)) is None
+    assert scene.fate(scene.commit([create()])) is reason
+    assert scene.fate(scene.message(Kind.IDENTITY, {"did": scene.account.did, "time": scene.time()})) is None  # fmt: skip
+    assert decide(scene, back)
+    assert not decide(scene, back)
+    assert scene.fate(scene.commit([create("com.example.note/after")])) is None
 
 
 @pytest.mark.parametrize("status", [*INACTIVE, None, "on-holiday"])
