@@ -192,12 +192,19 @@ class Lifecycle:
 
     __slots__ = ("_delays", "_random", "failures", "limited", "looks", "next_dial_s", "phase", "state", "urgent")  # fmt: skip
 
-    def __init__(self, delays: Delays, random: Random, *, resting: bool = False) -> None:
-        """Args: resting: it is not to be read, for now."""
+    def __init__(
+        self,
+        delays: Delays,
+        random: Random,
+        *,
+        state: State = State.IDLE,
+        resting: bool = False,
+    ) -> None:
+        """Args: state: it was seen in last. resting: it is not to be read, for now."""
         self._delays = delays
         self._random = random
         self.phase = Phase.RESTING if resting else Phase.QUEUED
-        self.state = State.IDLE
+        self.state = state
         self.next_dial_s = inf
         self.failures = 0
         self.looks = 0

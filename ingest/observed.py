@@ -16,7 +16,7 @@ from common.envelope import HostObservation
 from common.syntax import tid_text
 from ingest.account import Feed
 from ingest.hosts import HostRow
-from ingest.lifecycle import Lifecycle, Phase
+from ingest.lifecycle import Lifecycle, Phase, State
 
 OFTEN_S: Final = 1.0
 SELDOM_S: Final = 10.0
@@ -37,12 +37,13 @@ class Standing(NamedTuple):
     """What was known of a host when it began to be read.
 
     size: who is larger is dialled first. alive_s: when it was last heard, by the loop's clock; None:
-    never. restarts: how often its numbers have begun anew.
+    never. restarts: how often its numbers have begun anew. state: it was seen in last.
     """
 
     size: int = 0
     alive_s: float | None = None
     restarts: int = 0
+    state: State = State.IDLE
 
 
 STRANGER: Final = Standing()
@@ -52,7 +53,14 @@ def standing_of(row: HostRow, loop_s: float, wall_s: float) -> Standing:
     """What the row of a host says. loop_s, wall_s: of one moment."""
     alive_s = loop_s - (wall_s - row.last_event_us / 1e6) if row.last_event_us else None
     # By its accounts, then by what it sent.
-    return Standing(row.accounts << 40 | min(row.events, (1 << 40) - 1), alive_s, row.restarts)
+    size = row.accounts << 40 | min(row.events, (1 << 40) - 1)
+    return Standing(size, alive_s, row.restarts, _STATES.get(row.observed, State.IDLE))
+
+
+_STATES: Final = {
+    "active": State.ACTIVE, "throttled": State.ACTIVE, "offline": State.OFFLINE,
+}  # fmt: skip
+"""What a host is taken for until it is seen: a restart of ours is no news of it."""
 
 
 def newest_rev_of(row: HostRow) -> str:

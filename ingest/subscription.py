@@ -107,7 +107,7 @@ class Subscription:
         self._size = standing.size
         self._first = Urgency.MOVED if moved else Urgency.FIRST
         self._alive_s = standing.alive_s
-        self.life = Lifecycle(_delays(limits, standing.restarts), random)
+        self.life = Lifecycle(_delays(limits, standing.restarts), random, state=standing.state)
         feed.backoff = self.life
         self._connection: Connection | None = None
         self._dialled = False

@@ -105,6 +105,10 @@ def test_what_the_row_says_of_a_host_is_where_it_begins() -> None:
     assert standing.size > standing_of(row._replace(accounts=2, events=10**12), 0.0, 0.0).size
     assert standing.size > standing_of(row._replace(events=8), 0.0, 0.0).size
     assert WALL_S - 100 < tid_time_s(newest_rev_of(row)) < WALL_S
+    for was, now in (
+        ("active", "active"), ("throttled", "active"), ("offline", "offline"), ("banned", "idle"),
+    ):  # fmt: skip
+        assert standing_of(row._replace(observed=was), LOOP_S, WALL_S).state == now
     never = row._replace(last_event_us=0)
     assert standing_of(never, LOOP_S, WALL_S).alive_s is None
     assert newest_rev_of(never) == ""
