@@ -48,6 +48,21 @@ _SET_ALERT: Final[LiteralString] = """
     WHERE hostname = %(hostname)s AND NOT alerts_silenced AND (alert_at IS NULL OR alert_at < %(at)s)
 """
 
+# What is asked stands in the outer WHERE: it is asked again of a row that another one has just moved.
+_WARN: Final[LiteralString] = """
+    UPDATE host SET alert_state = 'warning', alert_at = clock_timestamp()
+    WHERE wanted = 'active' AND NOT alerts_silenced
+        AND accounts > 0 AND accounts >= %(share)s * account_limit
+        AND (alert_state <> 'warning' OR alert_at IS NULL
+             OR alert_at < clock_timestamp() - %(repeat_s)s * interval '1 second')
+    RETURNING id, hostname, accounts, account_limit, alert_at
+"""
+_RECOVER: Final[LiteralString] = """
+    UPDATE host SET alert_state = 'ok', alert_at = clock_timestamp()
+    WHERE alert_state = 'warning' AND accounts < %(share)s * account_limit
+    RETURNING id, hostname, accounts, account_limit, alert_at
+"""
+
 
 class AdminStore:
     """Questions over one open connection. Every method raises psycopg.Error where it fails."""
@@ -84,9 +99,13 @@ class AdminStore:
         values = {"hostname": hostname, "state": state, "at": at}
         return bool(self._connection.execute(_SET_ALERT, values).rowcount)
 
-    def moved(self, statement: LiteralString, values: dict[str, Any]) -> Sequence[Any]:
-        """Rows that a statement of broadcast.alerts has moved."""
-        return self._connection.execute(statement, values).fetchall()
+    def claim_warnings(self, share: float, repeat_s: float) -> Sequence[Any]:
+        """Move hosts that are near their account limit, and due to be told → id, name, accounts, limit, when."""
+        return self._rows(_WARN, share=share, repeat_s=repeat_s)
+
+    def claim_recoveries(self, share: float) -> Sequence[Any]:
+        """Move those that are no longer near it → the same."""
+        return self._rows(_RECOVER, share=share)
 
     def _rows(self, statement: LiteralString, **values: object) -> Sequence[Any]:
         return self._connection.execute(statement, values).fetchall()

@@ -17,7 +17,7 @@ import random
 from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, LiteralString, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -141,27 +141,10 @@ def message(told: Told) -> dict[str, Any]:
 
 def claim(desk: Desk, rule: Rule) -> list[Told]:
     """Move the states that are due → what was moved by this very call."""
-    values = {"share": rule.share, "repeat_s": rule.repeat_s}
-    warnings = desk.store.moved(_WARN, values)
-    recoveries = desk.store.moved(_RECOVER, values)
+    warnings = desk.store.claim_warnings(rule.share, rule.repeat_s)
+    recoveries = desk.store.claim_recoveries(rule.share)
     return [*_told("warning", warnings), *_told("recovery", recoveries)]
 
 
 def _told(kind: str, rows: Sequence[Sequence[Any]]) -> list[Told]:
     return [Told(kind, *row) for row in rows]
-
-
-# What is asked stands in the outer WHERE: it is asked again of a row that another one has just moved.
-_WARN: Final[LiteralString] = """
-    UPDATE host SET alert_state = 'warning', alert_at = clock_timestamp()
-    WHERE wanted = 'active' AND NOT alerts_silenced
-        AND accounts > 0 AND accounts >= %(share)s * account_limit
-        AND (alert_state <> 'warning' OR alert_at IS NULL
-             OR alert_at < clock_timestamp() - %(repeat_s)s * interval '1 second')
-    RETURNING id, hostname, accounts, account_limit, alert_at
-"""
-_RECOVER: Final[LiteralString] = """
-    UPDATE host SET alert_state = 'ok', alert_at = clock_timestamp()
-    WHERE alert_state = 'warning' AND accounts < %(share)s * account_limit
-    RETURNING id, hostname, accounts, account_limit, alert_at
-"""

@@ -15,23 +15,28 @@ from tests.relay import ROOT
 WRITERS: Final = {
     "relay": {
         "persist/store.py", "common/database.py", "common/control.py", "broadcast/crawl_table.py",
+        "ingest/hosts.py",
     },
     "account": {"persist/store.py"},
     "host": {
         "persist/store.py", "ingest/hosts.py", "common/control.py", "broadcast/crawl_table.py",
+        "broadcast/admin_store.py",
     },
     "shard": {"ingest/lease_table.py", "persist/store.py"},
     "member": {"ingest/lease_table.py"},
     "reject": {"ingest/reject_table.py"},
+    "host_drop": {"ingest/reject_table.py"},
     "identity": {"ingest/store.py", "persist/store.py"},
-    "takedown": {"common/control.py"},
-    "domain_ban": {"common/control.py"},
+    "takedown": {"common/control.py", "persist/store.py"},
+    "domain_ban": {"common/control.py", "persist/store.py"},
     "control": {"common/control.py"},
-    "audit": {"common/control.py"},
+    "audit": {"common/control.py", "ingest/hosts.py"},
 }  # fmt: skip
 """Table → modules with statements that write into it. `host`: what is observed is persist's, new rows and
 levels are the host manager's, the will is the operator's (common.control); what a host asks for itself, to
-be dialled and to be no alias any more, is requestCrawl's. `shard`: persist writes at its start
+be dialled and to be no alias any more, is requestCrawl's; what was told of its account limit is
+broadcast.alerts'. `takedown`, `domain_ban`: persist keeps them over an old backup. `relay`, `audit`: the host
+manager notes there what the relay does by itself. `shard`: persist writes at its start
 which epochs the log has, see persist/store.py. `identity`: persist empties it over an old backup."""
 
 WRITING: Final = re.compile(
