@@ -20,7 +20,7 @@ WRITERS: Final = {
     "account": {"persist/store.py"},
     "host": {
         "persist/store.py", "ingest/hosts.py", "common/control.py", "broadcast/crawl_table.py",
-        "broadcast/admin_store.py",
+        "broadcast/admin_store.py", "common/database.py",
     },
     "shard": {"ingest/lease_table.py", "persist/store.py"},
     "member": {"ingest/lease_table.py"},
