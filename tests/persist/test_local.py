@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from common import conservation
 from common.chunk import account_key
 from common.control import ControlPlane, Limits, NewHost
 from common.database import connect, ensure_schema
@@ -27,6 +28,7 @@ from common.envelope import NEVER_SEEN, AccountState, Kind, Mark, Reply
 from common.event import Event, decode
 from common.hidden import HIDDEN_NAME
 from common.logged import message_of
+from common.verdict import DropReason
 from persist.hidden_file import read_hidden
 from tests.chaos.points import Order, Point, write_orders
 from tests.fix_net import eventually, free_port
@@ -400,6 +402,10 @@ def test_a_banned_hosts_events_are_not_logged_whoever_still_sends_them(desk: Des
     desk.operator.delete_host("pds.test")
     desk.settles()
     assert len(desk.say(did(4)).duplicate) == 1
+    balance = conservation._served.balance
+    assert balance is not None
+    assert balance.dropped[DropReason.HOST_BANNED] == 3
+    assert balance.unaccounted == 0
 
 
 # --- across deaths and restored databases ---
