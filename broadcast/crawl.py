@@ -93,8 +93,6 @@ def parse_host(text: str, *, allow_insecure: bool, operator: bool = False) -> Ta
     host = target.address[0]
     if allow_insecure or (operator and target.is_local):
         return target
-    if target.is_local:
-        raise invalid("localhost is nobody's name on the internet")
     if not is_public_name(host):
         raise invalid(f"{host} is no name of the public internet")
     return target

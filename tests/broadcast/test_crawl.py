@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 import pytest
@@ -13,6 +14,7 @@ from broadcast.crawl import Facts, Rules, parse_body, parse_host
 from broadcast.crawl_answers import Described, Known, Outcome
 from broadcast.xrpc import XrpcError
 from common.target import Target
+from tests.relay import ROOT
 
 NAMES: Final = (
     pytest.param("", "missing", id="none"),
@@ -77,6 +79,12 @@ def test_a_name_that_may_not_be_read_is_refused_with_a_sentence(name: str, words
     assert (caught.value.status, caught.value.error) == (400, "InvalidRequest")
     assert words in caught.value.message
     assert len(caught.value.message) < 500
+
+
+def test_every_outcome_is_in_the_page_for_operators() -> None:
+    page = (ROOT / "docs/request-crawl.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| \d{3}", page, re.MULTILINE)
+    assert rows == [outcome.value for outcome in Outcome]
 
 
 @pytest.mark.parametrize("body", BAD_BODIES)
