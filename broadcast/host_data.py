@@ -64,6 +64,7 @@ class HostFacts(NamedTuple):
     alias_of: str | None
     added_by: str
     added_at_s: float
+    slowed: int = 0
 
 
 class Dropped(NamedTuple):
@@ -212,6 +213,8 @@ def _limits(host: HostFacts, now_s: float) -> dict[str, Any]:
     }
     if _is_limited(host, now_s):
         value |= {"limitedBy": host.limited_by} | _known(limitedUntil=_time(host.limited_until_s))
+    if host.slowed:
+        value["slowedAccounts"] = host.slowed
     return value
 
 

@@ -49,7 +49,7 @@ _HOST_FACTS: Final[LiteralString] = """
            extract(epoch FROM limited_until)::float8, restarts, level,
            extract(epoch FROM level_since)::float8, discontinuous, waived,
            extract(epoch FROM waived_at)::float8, checked, alias_of, added_by,
-           extract(epoch FROM created_at)::float8
+           extract(epoch FROM created_at)::float8, slowed
     FROM host WHERE hostname = %(hostname)s AND wanted <> 'deleted'
 """
 _DROPS: Final[LiteralString] = """

@@ -181,6 +181,7 @@ class HostObservation(NamedTuple):
     limited_by: str | None = None
     limited_until_us: int = 0
     restarts: int = 0
+    slowed: int = 0
 
 
 @dataclass(slots=True)

@@ -57,6 +57,7 @@ from ingest.reject_table import Table as Rejects
 from ingest.rejects import Ledger
 from ingest.resolver import Resolver
 from ingest.share import Me
+from ingest.slowed import SlowedAccounts
 from ingest.status import StatusDesk
 from ingest.store import Store
 from ingest.subscription import Subscription
@@ -127,6 +128,7 @@ class Worker:
         self._drops_to_log = DROPS_LOGGED_A_SECOND
         self._dials_per_second = dials_per_second
         self._observed = Observed()
+        self._slowed = SlowedAccounts()
         self._catch_up = CatchUp(self._limits.catch_up_host, self._limits.catch_up_process)
         self._unread: list[HostObservation] = []
         """What is to be told of hosts that are not to be read."""
@@ -451,6 +453,7 @@ class Worker:
             self._look_at_clock()
             self.outlet.beat(self._cursors(), self._observations())
             self.turns.balance()
+            self._tell_slowed()
             self._report()
 
     def _look_at_clock(self) -> None:
@@ -485,6 +488,21 @@ class Worker:
         return pipeline.counts.balance(
             inbox=self.turns.inbox, held=pipeline.held, in_flight=pipeline.in_flight
         )
+
+    def _tell_slowed(self) -> None:
+        """Tell in the log which accounts are slowed, and which no longer."""
+        feeds = (host.feed for host in self.subscriptions.values())
+        for slowed in self._slowed.look(feeds, steady_s()):
+            _log.info(
+                "account slowed no longer" if slowed.is_over
+                else "account slowed: its commits wait so that the others of its host need not",
+                extra={"fields": {
+                    "did": slowed.did, "host": slowed.hostname, "seconds": round(slowed.seconds),
+                    **({} if slowed.is_over else {
+                        "waiting": slowed.waiting, "waiting_bytes": slowed.waiting_bytes,
+                    }),
+                }},
+            )  # fmt: skip
 
     def _report(self) -> None:
         """Hand the numbers to Prometheus."""

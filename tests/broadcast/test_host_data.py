@@ -161,6 +161,8 @@ def test_what_slows_a_host_has_its_end() -> None:
     limits = data(limited_by="day", limited_until_s=NOW_S + 60)["limits"]
     assert (limits["limitedBy"], limits["limitedUntil"]) == ("day", LATER)
     assert "limitedBy" not in data(limited_by="day", limited_until_s=NOW_S - 1)["limits"]
+    assert "slowedAccounts" not in limits
+    assert data(slowed=3)["limits"]["slowedAccounts"] == 3
 
 
 def test_the_limits_of_a_trusted_host_are_its_own() -> None:
