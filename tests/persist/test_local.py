@@ -402,10 +402,13 @@ def test_a_banned_hosts_events_are_not_logged_whoever_still_sends_them(desk: Des
     desk.operator.delete_host("pds.test")
     desk.settles()
     assert len(desk.say(did(4)).duplicate) == 1
-    balance = conservation._served.balance
-    assert balance is not None
-    assert balance.dropped[DropReason.HOST_BANNED] == 3
-    assert balance.unaccounted == 0
+
+    def counted() -> bool:
+        balance = conservation._served.balance
+        assert balance is not None
+        return balance.dropped[DropReason.HOST_BANNED] == 3 and balance.unaccounted == 0
+
+    eventually(counted, 20, "each is counted")
 
 
 # --- across deaths and restored databases ---
