@@ -78,6 +78,7 @@ class Figures:
     connection_bytes: what an ingest process holds for a host that has said nothing.
     late_*: from an event's time to its arrival, hosts that do not flap. first_per_s: events a second
     while each account was heard of for the first time.
+    statuses: of the banned host on its page, while it was, and after it was read again.
     ban_s: until the connection was gone; limit_s: until the last event of a host came that may send no
     more; takedown_s: until consumers were told. Each from the moment before the operator said it.
     """
@@ -104,8 +105,8 @@ class Figures:
     cpu_us: dict[str, float] = field(default_factory=dict)
     events: int = 0
     events_per_s: float = 0.0
+    statuses: list[str] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -269,6 +270,8 @@ class _Story:
         figures.ban_s = await asyncio.to_thread(self._ban)
         self.say(f"a ban took {figures.ban_s:.2f} s")
         await until("all hosts", self._connected, size.deadline_s)
+        await until("the page of the host to say so", self._page_is_true, size.deadline_s)
+        figures.statuses.append(self._page()["status"])
         await self._limit()
 
     async def _dropped(self, relay: Relay) -> None:
@@ -338,6 +341,7 @@ class _Story:
                     raise TimeoutError("the ban has no effect")
                 time.sleep(0.01)
             took_s = time.monotonic() - began
+            self.figures.statuses.append(self._page()["status"])
             plane.unban_host(host)
         return took_s
 
@@ -351,6 +355,20 @@ class _Story:
             over_s = time.time()
             await asyncio.to_thread(plane.set_limits, host, Limits(per_hour=RESET))
         self._limited = said_s, over_s
+
+    def _page(self) -> dict[str, Any]:
+        """What the operator of the first host is told of it."""
+        page: dict[str, Any] = self.relay.get(f"/hosts/{self.simnet.ready['hosts'][0]['name']}")[1]
+        return page
+
+    def _page_is_true(self) -> bool:
+        size, page = self.size, self._page()
+        accounts = 1 + len(range(size.hosts, size.accounts, size.large_hosts))
+        return bool(
+            page["connection"]["connected"]
+            and page["accounts"]["count"] == accounts
+            and page["stream"].get("cursor", 0) >= accounts
+        )
 
     def _take_down(self) -> float:
         """When does a consumer hear of it?"""
