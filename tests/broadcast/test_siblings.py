@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from prometheus_client import REGISTRY
 
+from broadcast.crawl import Rules
 from broadcast.siblings import AT_ONCE, Siblings, is_forwarded
 from tests.broadcast.fakes import until
 from tests.broadcast.operator import BASIC, DIDS, fill, operated
 from tests.broadcast.recorder import recorder
+from tests.fix_postgres import Postgres
 
 
 @pytest.fixture
@@ -22,12 +26,25 @@ def filled_url(postgres_url: str) -> str:
     return postgres_url
 
 
+@pytest.fixture
+def other_url(postgres_server: Postgres) -> Iterator[str]:
+    """The database of another relay."""
+    with psycopg.connect(postgres_server.url, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE sibling")
+    url = postgres_server.url.replace("/postgres?", "/sibling?")
+    fill(url)
+    yield url
+    with psycopg.connect(postgres_server.url, autocommit=True) as admin:
+        admin.execute("DROP DATABASE sibling WITH (FORCE)")
+
+
 def counted(result: str) -> float:
     name = "standpipe_sibling_requests_total"
     return REGISTRY.get_sample_value(name, {"result": result}) or 0.0
 
 
 TOLD: list[tuple[str, Any]] = [
+    ("/admin/pds/requestCrawl", {"hostname": "one.example"}),
     ("/admin/subs/killUpstream?host=one.example&block=true", None),
     ("/admin/subs/banDomain", {"Domain": "two.example"}),
     ("/admin/subs/unbanDomain", {"domain": "two.example"}),
@@ -51,8 +68,11 @@ def test_the_changes_that_concern_all_relays_are_told_with_the_same_words(
     async def story() -> None:
         async with (
             recorder() as sibling,
-            operated(tmp_path, filled_url, setup={"siblings": (sibling.url,)}) as operator,
-        ):
+            operated(
+                tmp_path, filled_url, setup={"siblings": (sibling.url,)},
+                crawl=Rules(allow_insecure=True),
+            ) as operator,
+        ):  # fmt: skip
             for path, value in NOT_TOLD:
                 await operator.post(path, value)
             for path, value in TOLD:
@@ -92,7 +112,7 @@ def test_what_was_not_done_here_is_told_to_nobody(tmp_path: Path, filled_url: st
 
 
 def test_two_relays_that_are_each_others_siblings_tell_each_other_once(
-    tmp_path: Path, filled_url: str, postgres_url: str
+    tmp_path: Path, filled_url: str, other_url: str
 ) -> None:
     """Both are real; the second one's own sibling would hear of anything that it told on."""
 
@@ -101,7 +121,7 @@ def test_two_relays_that_are_each_others_siblings_tell_each_other_once(
         (tmp_path / "b").mkdir()
         async with (
             recorder() as third,
-            operated(tmp_path / "b", filled_url, setup={"siblings": (third.url,)}) as there,
+            operated(tmp_path / "b", other_url, setup={"siblings": (third.url,)}) as there,
             operated(
                 tmp_path / "a", filled_url,
                 setup={"siblings": (f"http://127.0.0.1:{there.member.port}",)},
@@ -117,8 +137,11 @@ def test_two_relays_that_are_each_others_siblings_tell_each_other_once(
             assert third.noted.empty()
             changes = (await there.get("/admin/audit"))["changes"]
             found = {row["subject"]: row["who"] for row in changes}
-            # One database, so the second one found it done; its own is its operator's.
-            assert found["three.example"] == "admin@127.0.0.1"
+            assert found == {
+                "two.example": "sibling@127.0.0.1", "three.example": "admin@127.0.0.1",
+            }  # fmt: skip
+            bans = await here.get("/admin/subs/listDomainBans")
+            assert bans == {"banned_domains": ["two.example"]}
 
     asyncio.run(story())
 
