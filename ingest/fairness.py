@@ -70,7 +70,8 @@ class Fairness:
         account, limiter = pending.account, pending.feed.limiter
         used = account.used - (now_s - account.used_s) * limiter.account_per_s
         # What it took beyond its burst nobody else wanted.
-        account.used = min(max(0.0, used) + 1, limiter.account_burst)
+        used = used + 1 if used > 0 else 1.0
+        account.used = min(used, limiter.account_burst)
         account.used_s = now_s
 
     def defer(self, pending: Pending) -> bool:

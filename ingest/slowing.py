@@ -30,13 +30,13 @@ SHOWN_S: Final = 1.0
 class Slowing:
     """The hosts of one process that wait for a time.
 
-    waited_s: seconds that hosts have waited, by why, since somebody took these numbers.
+    until_s: of each that waits. waited_s: seconds that hosts have waited, by why, since somebody took these numbers.
     """
 
     def __init__(self, wake_after: Callable[[float], None]) -> None:
         """Nobody waits. wake_after: have `due` asked after so many seconds."""
         self._wake_after = wake_after
-        self._until_s: dict[Subscription, float] = {}
+        self.until_s: dict[Subscription, float] = {}
         self._since_s: dict[Subscription, float] = {}
         self._shown: set[Subscription] = set()
         self._alarms: list[tuple[float, int, Subscription]] = []
@@ -46,12 +46,12 @@ class Slowing:
 
     def __contains__(self, host: Subscription) -> bool:
         """Whether a host waits."""
-        return host in self._until_s
+        return host in self.until_s
 
     def slow(self, host: Subscription, until_s: float, why: str, now_s: float) -> None:
         """Have a host wait. Args: why: see ingest.limiter.WHYS."""
         self._end(host, now_s)
-        self._until_s[host] = until_s
+        self.until_s[host] = until_s
         self._since_s[host] = now_s
         self._shown.add(host)
         feed = host.feed
@@ -75,7 +75,7 @@ class Slowing:
         alarms = self._alarms
         while alarms and alarms[0][0] <= now_s:
             until_s, _, host = heapq.heappop(alarms)
-            if self._until_s.get(host) == until_s:
+            if self.until_s.get(host) == until_s:
                 self._end(host, now_s)
                 due.append(host)
         # However early this timer went off: another one is needed for what is left.
@@ -86,7 +86,7 @@ class Slowing:
     def hide(self, now_s: float) -> None:
         """Show no longer what ended a while ago."""
         for host in list(self._shown):
-            if host not in self._until_s and host.feed.limited_until_s + SHOWN_S < now_s:
+            if host not in self.until_s and host.feed.limited_until_s + SHOWN_S < now_s:
                 self.end(host, now_s)
 
     def counts(self) -> Counter[str]:
@@ -94,7 +94,7 @@ class Slowing:
         return Counter(host.feed.limited_by or "" for host in self._shown)
 
     def _end(self, host: Subscription, now_s: float) -> bool:
-        if self._until_s.pop(host, None) is None:
+        if self.until_s.pop(host, None) is None:
             return False
         since_s = self._since_s.pop(host)
         self.waited_s[host.feed.limited_by or ""] += max(0.0, now_s - since_s)
@@ -102,7 +102,7 @@ class Slowing:
 
     def _arm(self, now_s: float) -> None:
         alarms = self._alarms
-        while alarms and self._until_s.get(alarms[0][2]) != alarms[0][0]:
+        while alarms and self.until_s.get(alarms[0][2]) != alarms[0][0]:
             heapq.heappop(alarms)
         if alarms and alarms[0][0] < self._armed_s:
             self._armed_s = alarms[0][0]

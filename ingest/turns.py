@@ -159,7 +159,7 @@ class Turns:
 
     def _take_of(self, host: Subscription, now_s: float, ends_s: float) -> None:
         """Judge some messages of a host, and have it wait for its next turn, or out of turn."""
-        if host in self.slowing or host in self._ahead:
+        if host in self.slowing.until_s or host in self._ahead:
             # It may have a new connection by now.
             host.pause()
             self._parked.add(host)
