@@ -28,6 +28,7 @@ from common.syntax import WEB_METHOD, parse_did
 from common.target import BadTarget, Target, parse_target
 
 _TEXT_CHARS_MAX: Final = 300
+_HOST_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-:")
 RELAY: Final = "atproto-relay"
 """What relays have in their `Server` header. Source: S-HTP-11."""
 
@@ -187,4 +188,5 @@ def host_of_web(did: str) -> str | None:
     """The host that a did:web names, in the form of Target.hostname; None for other DIDs."""
     if not did.startswith(WEB_METHOD):
         return None
-    return unquote(did.removeprefix(WEB_METHOD)).lower().removesuffix(".").removesuffix(":443")
+    name = unquote(did.removeprefix(WEB_METHOD)).lower().removesuffix(".").removesuffix(":443")
+    return name if name and len(name) < 260 and set(name) <= _HOST_CHARS else None

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broadcast import crawl
 from broadcast import crawl_answers as answers
 from broadcast.crawl import Facts, Rules, parse_body, parse_host
 from broadcast.crawl_answers import Described, Known, Outcome
 from broadcast.xrpc import XrpcError
+from common.addresses import is_public_name
 from common.target import Target
 from tests.relay import ROOT
 
+T = TypeVar("T")
 NAMES: Final = (
     pytest.param("", "missing", id="none"),
     pytest.param("127.0.0.1", "public internet", id="an address"),
@@ -60,6 +65,17 @@ BAD_BODIES: Final = [
     b'{"hostname":null}', b"\xff", b'"pds.brightworld.dev"', b'{"hostname":["a"]}',
 ]  # fmt: skip
 PDS: Final = "pds.brightworld.dev"
+SCALARS: Final = st.one_of(
+    st.none(), st.integers(), st.text(), st.sampled_from(["did:web:a%00b.c", "did:plc:x", PDS])
+)
+
+
+def attempt(call: Callable[[], T]) -> T | XrpcError:
+    """What it gives, or how it refuses."""
+    try:
+        return call()
+    except XrpcError as error:
+        return error
 
 
 def known(**changes: Any) -> Known:
@@ -173,6 +189,10 @@ def test_a_host_that_waits_is_told_what_happened_and_what_will() -> None:
         ("did:web:PDS.brightworld.dev", None),
         ("did:web:other.brightworld.dev", "other.brightworld.dev"),
         ("did:web:localhost%3A2583", "localhost:2583"),
+        ("did:web:other.brightworld.dev%3A443", "other.brightworld.dev"),
+        ("did:web:other%00.dev", None),
+        ("did:web:other.dev%2Fpath", None),
+        ("did:web:" + "a." * 200 + "dev", None),
         ("did:plc:ewvi7nxzyoun6zhxrhs64oiz", None),
     ],
 )
@@ -205,3 +225,38 @@ def test_who_lists_hosts_is_a_relay(status: int, body: bytes, lists: bool) -> No
 )  # fmt: skip
 def test_we_are_who_we_are_called(header: str | None, names: set[str]) -> None:
     assert crawl.own_names(header) == names
+
+
+@given(
+    st.one_of(
+        st.text(), st.from_regex(r"(https?://|wss?://)?[a-z0-9.:@/\[\]#?%_-]{0,40}", fullmatch=True)
+    )
+)
+def test_whatever_is_named_is_refused_or_a_host_of_the_internet(text: str) -> None:
+    found = attempt(lambda: parse_host(text, allow_insecure=False))
+    if isinstance(found, XrpcError):
+        assert (found.status, found.error) == (400, "InvalidRequest")
+    else:
+        assert found.tls
+        assert is_public_name(found.hostname)
+        assert found.address == (found.hostname, 443)
+
+
+@given(
+    st.one_of(
+        st.binary(),
+        st.recursive(
+            SCALARS,
+            lambda kind: (
+                st.lists(kind)
+                | st.dictionaries(st.sampled_from(["did", "hosts", "hostname", "x"]), kind)
+            ),
+        ).map(lambda value: json.dumps(value).encode()),
+    )
+)
+def test_whatever_is_answered_is_read_or_refused(body: bytes) -> None:
+    found = crawl.described(PDS, 200, "", body)
+    assert isinstance(found, Described) or found.outcome is Outcome.NOT_FOUND
+    assert crawl.lists_hosts(200, body) in (True, False)
+    text = attempt(lambda: parse_body(body))
+    assert text.status == 400 if isinstance(text, XrpcError) else text

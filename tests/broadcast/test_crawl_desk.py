@@ -193,11 +193,18 @@ def test_a_name_that_may_not_be_read_is_refused_with_a_sentence(
     loop_run(story())
 
 
-def test_a_body_that_is_too_large_is_refused(loop_run: LoopRun, tmp_path: Path, url: str) -> None:
+def test_a_body_that_is_too_large_or_none_is_refused(
+    loop_run: LoopRun, tmp_path: Path, url: str
+) -> None:
     async def story() -> None:
         async with relay(tmp_path, url, PUBLIC) as member:
             said = await post(member, b'{"hostname":"' + b"a" * 70_000 + b'"}')
             assert (said.status, said.error) == (413, "PayloadTooLarge")
+            raw = await Raw.to(member.port)
+            await raw.send(f"GET {PATH} HTTP/1.1\r\nHost: relay\r\n\r\n".encode())
+            response = await raw.response()
+            assert (response.status, response.headers["allow"]) == (405, "POST")
+            raw.cut()
 
     loop_run(story())
 
