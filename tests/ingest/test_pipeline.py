@@ -23,6 +23,7 @@ from ingest.inquiry import Told
 from ingest.judge import Source
 from ingest.pipeline import JUDGED_AT_ONCE, Pipeline, cursor_of
 from ingest.questions import Need
+from ingest.settling import LOCAL_KNOWN_S
 from ingest.signature import K256Key
 from tests.common.commits import NODE, RECORD, TIME, car, cid, commit_block, encode, frame, link
 from tests.ingest.balance import balance_of
@@ -701,3 +702,28 @@ def persist_answers(
             logged.append(judged)
             story.pipeline.logged([judged.position], story.now_s)
     return answered
+
+
+def test_what_persist_said_of_a_held_account_is_believed_for_a_moment_only() -> None:
+    """What is dropped for it never reaches persist: a reversal would never be heard of."""
+    story = Story()
+    story.take(commit(1, 1))
+    story.resolve()
+    held = NEVER_SEEN._replace(local="takendown")
+    story.pipeline.back([(story.sent[0][0].position, held)], story.now_s)
+    story.take(commit(2, 2))
+    assert story.reasons() == [DropReason.ACCOUNT_TAKEN_DOWN] * 2
+    assert len(story.sent) == 1
+    # It is asked again by an event that is judged as if there were no such word …
+    story.now_s += LOCAL_KNOWN_S
+    story.take(commit(3, 3))
+    asked = story.sent[-1][0]
+    assert (asked.upstream_seq, asked.base) == (3, base_of(NEVER_SEEN))
+    story.pipeline.back([(asked.position, held)], story.now_s)
+    assert story.reasons() == [DropReason.ACCOUNT_TAKEN_DOWN] * 3
+    # … and passes where it was lifted.
+    story.now_s += LOCAL_KNOWN_S
+    story.take(commit(4, 4))
+    assert story.seqs() == [1, 3, 4]
+    story.pipeline.logged([story.sent[-1][0].position], story.now_s)
+    assert story.pipeline.in_flight == story.pipeline.held == 0
