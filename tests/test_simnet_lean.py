@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import urllib.request
 
@@ -42,6 +43,11 @@ def test_a_reader_gets_everything_once_through_cuts_and_a_closed_port(
                 net.commit()
                 while host.connections:
                     await asyncio.sleep(0)
+                # Nobody listens there, and nobody else gets the port.
+                with pytest.raises(ConnectionRefusedError):
+                    await asyncio.open_connection("127.0.0.1", host.port)
+                with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                    other.bind(("127.0.0.1", host.port))
                 await host.start()
                 await reader.wait_for(lambda: len(frames) >= len(net.truth.entries), 10)
                 assert host.caught_up()

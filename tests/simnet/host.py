@@ -144,6 +144,10 @@ class Host:
             server.close()
             await server.wait_closed()
 
+    async def end(self) -> None:
+        """Close for good."""
+        await self.close()
+
     # What it says
 
     def emit(self, event: Event) -> int:

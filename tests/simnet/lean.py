@@ -15,6 +15,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import socket
 from http import HTTPStatus
 from typing import Final, cast
 from urllib.parse import parse_qs, urlsplit
@@ -35,16 +36,22 @@ class LeanHost(Host):
     """A `Host`, cheap enough for thousands of them."""
 
     _listener: asyncio.Server | None = None
+    _holder: socket.socket | None = None
+    """Bound to the port for good and never listening: while the host is away nobody else gets it."""
 
     async def start(self) -> None:
         """Listen on a free port, the same again after `close`."""
+        if self._holder is None:
+            self._holder = socket.socket()
+            self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self._holder.bind(("127.0.0.1", 0))
+            self.port = self._holder.getsockname()[1]
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: _Wire(self), "127.0.0.1", self.port or None, ssl=self._tls
+            lambda: _Wire(self), "127.0.0.1", self.port, ssl=self._tls, reuse_port=True
         )
         if self._tls is not None:
             expect_refusals(loop)
-        self.port = self._listener.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         """Cut every connection and refuse new ones."""
@@ -52,6 +59,13 @@ class LeanHost(Host):
             listener, self._listener = self._listener, None
             listener.close()
             self.cut()
+
+    async def end(self) -> None:
+        """Close, and let go of the port."""
+        await self.close()
+        if self._holder is not None:
+            self._holder.close()
+            self._holder = None
 
 
 class _Wire(asyncio.Protocol):

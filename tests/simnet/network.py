@@ -79,7 +79,7 @@ class Network:
     ) -> None:
         await self.load.close()
         for host in self.hosts:
-            await host.close()
+            await host.end()
         await self.plc.close()
         if self._folder is not None:
             self._folder.cleanup()
