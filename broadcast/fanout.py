@@ -264,7 +264,7 @@ class Fanout:
 
     def sweep(self, now_s: float) -> None:
         """Have each consumer looked after; about each second. now_s: of the loop's clock."""
-        # So that a takedown is heeded though the chunk that tells of it is late.
+        # Before anybody is served, and then so that a takedown is heeded though its chunk is late.
         self.playback.curtain.look()
         for outlet in list(self._outlets):
             outlet.sweep(now_s)

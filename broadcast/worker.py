@@ -220,8 +220,6 @@ class Worker:
             if not failed.done():
                 failed.set_exception(error)
 
-        # Order: before anybody is served.
-        playback.curtain.look()
         fanout = Fanout(playback, self.service.limits)
         self._inlet = Inlet(playback, fanout.live_seq, self.pulse, fanout.publish, fail)
         self.service.fanout = fanout

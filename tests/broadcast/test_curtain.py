@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from broadcast.curtain import Curtain
+from broadcast.ring import Ring
 from common.chunk import Chunk, ChunkKind, Row, account_key
 from common.envelope import Kind, Mark
 from common.hidden import HIDDEN_NAME, Hidden, HiddenError, encode_hidden
@@ -231,3 +232,17 @@ def test_the_file_is_read_only_when_it_is_another_one(
     for _ in range(3):
         curtain.look()
     assert len(reads) == 1
+
+
+def test_the_window_forgets_what_it_joined_before_a_takedown(tmp_path: Path) -> None:
+    log = FakeLog()
+    history(log)
+    curtain = Curtain(tmp_path)
+    ring = Ring(1, 1 << 20, curtain)
+    for chunk in log.chunks:
+        ring.append(chunk)
+    assert ring.take(1, 11, 1 << 20).events == 10
+    assert ring.take(1, 11, 1 << 20) is ring.take(1, 11, 1 << 20)
+    hide(tmp_path, bad=11)
+    curtain.look()
+    assert ring.take(1, 11, 1 << 20).events == 3
