@@ -121,18 +121,21 @@ def host_data(
         domain_banned=domain is not None,
         now_s=now_s,
     )
+    # Whoever is banned is read by nobody, and so nobody says that the connection is gone.
+    connected = host.connected and status != "banned"
+    waits = not connected and status != "banned"
     return {
         "hostname": host.hostname,
         "status": status,
         "summary": summary(host, domain, now_s),
         **_known(aliasOf=host.alias_of, bannedDomain=domain),
         "connection": {
-            "connected": host.connected,
+            "connected": connected,
             "failures": host.failures,
             **_known(
                 since=_time(host.changed_at_s),
                 lastError=_words(host.last_error),
-                nextDialAt=_time(None if host.connected else host.next_dial_at_s),
+                nextDialAt=_time(host.next_dial_at_s if waits else None),
             ),
         },
         "stream": {

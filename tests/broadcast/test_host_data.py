@@ -157,6 +157,16 @@ def test_one_sentence_answers_why_a_host_is_not_read(found: dict[str, Any], says
     assert found["summary"] == says
 
 
+def test_a_host_that_is_banned_is_neither_connected_nor_dialled() -> None:
+    for found in (
+        data(wanted="banned", next_dial_at_s=NOW_S),
+        data("example", next_dial_at_s=NOW_S),
+    ):
+        assert found["connection"]["connected"] is False
+        assert "nextDialAt" not in found["connection"]
+    assert data(connected=False, next_dial_at_s=NOW_S)["connection"]["nextDialAt"] == NOW
+
+
 def test_what_slows_a_host_has_its_end() -> None:
     limits = data(limited_by="day", limited_until_s=NOW_S + 60)["limits"]
     assert (limits["limitedBy"], limits["limitedUntil"]) == ("day", LATER)

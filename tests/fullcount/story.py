@@ -365,7 +365,8 @@ class _Story:
         size, page = self.size, self._page()
         accounts = 1 + len(range(size.hosts, size.accounts, size.large_hosts))
         return bool(
-            page["connection"]["connected"]
+            page["status"] != "banned"
+            and page["connection"]["connected"]
             and page["accounts"]["count"] == accounts
             and page["stream"].get("cursor", 0) >= accounts
         )
