@@ -502,6 +502,8 @@ def effective_environment(environ: Mapping[str, str]) -> dict[str, str]:
     given["STANDPIPE_METRICS_PORT"] = str(settings.metrics_port)
     if settings.postgres_dir is not None:
         given["STANDPIPE_POSTGRES_DIR"] = str(settings.postgres_dir)
+    if settings.curve_dir is not None:
+        given["STANDPIPE_CURVE_DIR"] = str(settings.curve_dir)
     return given
 
 

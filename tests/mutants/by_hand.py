@@ -1249,14 +1249,14 @@ _OF_LEASES: Final = (
     ),
     Bug(
         _SHARE,
-        "        elif row.past_s > 0 and _is_anybodys(row, me, live, counts, shares, patient=patient):\n",
-        "        elif _is_anybodys(row, me, live, counts, shares, patient=patient):\n",
+        "    return at_home or (patient and row.past_s > 0)\n",
+        "    return at_home or patient\n",
         "A lease of another is taken before it has expired",
     ),
     Bug(
         _SHARE,
-        "        return patient and (row.owner != me.member or row.instance != me.instance)\n",
-        "        return patient\n",
+        "    if row.past_s <= 0 or (ours and row.instance == me.instance):\n",
+        "    if row.past_s <= 0:\n",
         "A process takes its own expired lease as if it were another's",
     ),
     Bug(
@@ -1264,6 +1264,48 @@ _OF_LEASES: Final = (
         "            or started_s != self._started_s\n",
         "",
         "A restart of the database counts as unbroken contact",
+    ),
+    Bug(
+        _SHARE,
+        "            late = patient and row.past_s > LATE_S\n",
+        "            late = False\n",
+        "What was meant for one who has just died is nobody's for as long as he counts",
+    ),
+    Bug(
+        _SHARE,
+        "    apart = 1.5 * EMPTY_LOAD + TOLERANCE * fair\n",
+        "    apart = 1.5 * EMPTY_LOAD\n",
+        "Loads that sway move shards",
+    ),
+    Bug(
+        _SHARE,
+        "row.weight <= 0.75 * gap]",
+        "row.weight <= 1.5 * gap]",
+        "A shard that is all the load goes to and fro",
+    ),
+    Bug(
+        _SHARE,
+        "        return self.load + self.hosts * HOST_LOAD + EMPTY_LOAD\n",
+        "        return self.hosts * HOST_LOAD + EMPTY_LOAD\n",
+        "Shares are counted, whatever they cost",
+    ),
+    Bug(
+        _SHARE,
+        "    if patient and room > 0:\n",
+        "    if room > 0:\n",
+        "Shards are given up before everybody had the time to renew",
+    ),
+    Bug(
+        "persist/gate.py",
+        '        if mechanism == b"CURVE" and credentials and credentials[0] in self._allowed:\n',
+        '        if mechanism == b"CURVE" and credentials:\n',
+        "Any key at all is let in",
+    ),
+    Bug(
+        "persist/inlet.py",
+        "                lock_inlet(self.socket, others.keys)\n",
+        "",
+        "Other machines come in without a key",
     ),
     Bug(
         _LEASE_TABLE,

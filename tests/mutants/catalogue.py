@@ -104,6 +104,8 @@ TARGETS: Final[dict[str, Target]] = {
     "persist/fence.py": Target(3, ("tests/persist/test_fence.py",)),
     "ingest/share.py": Target(7, ("tests/ingest/test_share.py",)),
     "ingest/lease_table.py": Target(0, ("tests/ingest/test_lease_table.py",)),
+    "persist/gate.py": Target(0, ("tests/persist/test_gate.py",)),
+    "persist/inlet.py": Target(0, ("tests/persist/test_gate.py",)),
     "common/owner.py": Target(1, ("tests/common/test_owner.py",)),
     "ingest/asker.py": Target(0, ("tests/ingest/test_asker.py",)),
     "broadcast/hole.py": Target(

@@ -186,6 +186,7 @@ def test_the_effective_environment_means_the_same_in_any_folder(
         "RELAY_API_BIND": "127.0.0.1:99",
         "STANDPIPE_DATA_DIR": "here",
         "STANDPIPE_POSTGRES_DIR": "there",
+        "STANDPIPE_CURVE_DIR": "keys",
         "RELAY_METRICS_LISTEN": "127.0.0.2:9100",
         "STANDPIPE_RELAY_HOST": "",
         "LOG_LEVEL": "warning",
