@@ -4,7 +4,7 @@
     look    says that we live and what our shards cost, renews our leases, and tells all rows
     take    owner and a higher epoch; only as they were seen, and only soon after
     give    owner NULL, for anybody at once
-    leave   all of ours run out, unless our next life comes back for them
+    leave   all of ours run out in half a lease time, unless our next life comes back for them
 
 Each is one transaction, and each statement has its condition in itself: of several that take one shard,
 one gets it. Nothing waits for a lock; what another has in hand is left for the next look. Every time
@@ -73,7 +73,7 @@ class Table(Protocol):
         """Give some up, by shard with their epochs, for anybody at once."""
 
     def leave(self, me: Me) -> None:
-        """Let all run out from now on; our next life has a lease time to come back for them."""
+        """Let all run out; our next life has half a lease time to come back for them."""
 
     def close(self) -> None:
         """Let go of the database."""
@@ -280,7 +280,7 @@ _GIVE: Final = """
 """
 # The owner stays: a restart finds again what it had, whatever moved before.
 _LEAVE: Final = """
-    UPDATE shard SET expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+    UPDATE shard SET expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s / 2)
     WHERE owner = %(member)s AND instance = %(instance)s
 """
 # The row stays: our next life must be later than this one.

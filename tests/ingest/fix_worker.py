@@ -168,7 +168,7 @@ class MemoryLeases:
         now_s = self._now()
         for shard, lease in self.shards.items():
             if lease[:2] == (me.member, me.instance):
-                self.shards[shard] = lease._replace(expires_s=now_s + self._lease_s)
+                self.shards[shard] = lease._replace(expires_s=now_s + self._lease_s / 2)
         if self.members.get(me.member, (0, 0.0))[0] == me.instance:
             self.members[me.member] = me.instance, 0.0
 
