@@ -117,6 +117,7 @@ class Names:
         self._open: dict[str, _Lookup] = {}
         self._lines: dict[str, deque[_Lookup]] = {}
         """Of each site that has to wait; who has waited longest is first."""
+        self._in_line = 0
         self._busy: Counter[str] = Counter()
         self._closed = False
 
@@ -157,20 +158,20 @@ class Names:
         self._closed = True
         IN_FLIGHT.dec(self.in_flight)
         self._busy.clear()
-        IN_LINE.dec(sum(map(len, self._lines.values())))
+        self._count(-self._in_line)
         self._lines.clear()
 
     async def _look_up(self, name: str) -> _Found:
         loop = asyncio.get_running_loop()
         lookup = self._open.get(name)
         if lookup is None:
-            if self._closed or sum(map(len, self._lines.values())) >= LINE_MAX:
+            if self._closed or self._in_line >= LINE_MAX:
                 _lookups["refused"].inc()
                 return "too many names are being looked up"
             lookup = _Lookup(name, loop.time() + self._limit_s, loop.create_future())
             self._open[name] = lookup
             self._lines.setdefault(lookup.site, deque()).append(lookup)
-            IN_LINE.inc()
+            self._count(1)
             self._begin()
         lookup.callers += 1
         try:
@@ -183,20 +184,25 @@ class Names:
             lookup.callers -= 1
             self._forget(lookup)
 
+    def _count(self, more: int) -> None:
+        self._in_line += more
+        IN_LINE.inc(more)
+
     def _forget(self, lookup: _Lookup) -> None:
         """Take a name that nobody waits for any more out of its line."""
         line = self._lines.get(lookup.site)
         if line is not None and not lookup.callers and lookup in line:
             line.remove(lookup)
-            IN_LINE.dec()
+            self._count(-1)
             if not line:
                 del self._lines[lookup.site]
             del self._open[lookup.name]
 
     def _begin(self) -> None:
         """Give free threads to those who wait, one site after the other."""
-        for site in list(self._lines):
-            if self.in_flight >= self._threads:
+        free = self._threads - self.in_flight
+        for site in list(self._lines) if free else ():
+            if not free:
                 return
             if self._busy[site] >= self._site_threads:
                 continue
@@ -204,9 +210,10 @@ class Names:
             lookup = line.popleft()
             if line:
                 self._lines[site] = line  # at the end: the others come first
-            IN_LINE.dec()
+            self._count(-1)
             IN_FLIGHT.inc()
             self._busy[site] += 1
+            free -= 1
             loop = asyncio.get_running_loop()
             threading.Thread(
                 target=self._ask, args=(loop, lookup), name=f"dns {lookup.name}"[:15], daemon=True

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from broadcast import crawl_desk
-from broadcast.crawl import Rules
+from broadcast.crawl import Facts, Rules
 from broadcast.crawl_answers import Outcome
 from broadcast.crawl_desk import CrawlDesk
 from broadcast.crawl_table import CrawlTable, Full
@@ -279,6 +279,31 @@ def test_a_host_that_is_known_and_away_is_dialled_once_and_told_how_it_is(
             # An operator is not held to that.
             await member.worker.crawl.request_for("pds.brightworld.dev", "admin@::1")
             assert rows(database, "dial_asked") == [2]
+
+    loop_run(story())
+
+
+def test_a_host_that_connects_while_it_is_looked_up_is_left_alone(
+    loop_run: LoopRun, tmp_path: Path, url: str, database: psycopg.Connection[Any]
+) -> None:
+    """A dial that is asked for begins the connection anew."""
+    put(database, "pds.brightworld.dev", connected=False)
+
+    async def story() -> None:
+        async with relay(tmp_path, url, PUBLIC) as member:
+            table = member.worker.crawl._table
+            look = table.look
+
+            async def late(hostname: str) -> Facts:
+                facts = await look(hostname)
+                database.execute("UPDATE host SET connected = true")
+                return facts
+
+            table.look = late  # type: ignore[method-assign]
+            said = await crawl(member, "pds.brightworld.dev")
+            assert (said.status, said.message[:9]) == (200, "connected")
+            assert rows(database, "dial_asked") == [0]
+            assert database.execute("SELECT * FROM relay").fetchall() == []
 
     loop_run(story())
 
