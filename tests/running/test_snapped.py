@@ -117,6 +117,7 @@ def test_a_spare_is_no_fault() -> None:
     spare = Process("ingest-2", "spare", 0, 0.0, None, None)
     snap = replace(SNAP, after=relay(*AFTER.processes, spare))
     assert snap.ok
+    assert snapshot_value(snap)["faults"] == []
     assert "the youngest process is ingest-1" in snapshot_text(snap)
 
 
