@@ -26,8 +26,9 @@ from persist.quotas import Quotas
 
 ORDERS_A_TURN: Final = 100
 """Orders obeyed before events have their turn again; about 25 µs each."""
-RELEASED_AT_ONCE: Final = 5_000
-"""Accounts that one look releases: as many as one flush of the view takes."""
+RELEASED_AT_ONCE: Final = 2_000
+"""Accounts that one look releases, about one look a second: events of accounts that are looked up meanwhile
+wait behind so many at most."""
 RELEASE_AGAIN_S: Final = 1.0
 """When a host is asked for again whose accounts over the limit the view does not have yet, in seconds."""
 

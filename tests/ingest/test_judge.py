@@ -330,6 +330,14 @@ def test_a_rev_of_the_future_needs_no_document() -> None:
     assert early.reason is DropReason.REV_IN_FUTURE
 
 
+def test_for_what_this_relay_holds_back_no_document_is_looked_up() -> None:
+    held = STATE._replace(local="throttled", over_limit=True)
+    early = judge_early(commit(), held, NOW_S)
+    assert isinstance(early, Drop)
+    assert early.reason is DropReason.ACCOUNT_THROTTLED
+    assert judge_early(identity(), held, NOW_S) is None
+
+
 def test_who_is_refused_is_told_whom_the_document_names() -> None:
     found = judged(commit(), source=ELSEWHERE)
     assert isinstance(found, Drop)

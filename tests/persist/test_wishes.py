@@ -75,7 +75,7 @@ def test_orders_come_a_few_at_a_time_and_no_look_begins_before_all_are_obeyed() 
 
 
 def test_room_is_given_in_turn_with_the_looks_and_so_many_at_once() -> None:
-    found = wishes(host(1, 3), host(2, 10**6), over=4_999)
+    found = wishes(host(1, 3), host(2, 10**6), over=1_999)
     assert found.ask(0.0, 0, busy=False) == Look(None, [])
     found.heard(Wanted(7))
     assert found.ask(0.0, 0, busy=False) == Room([(1, 3), (2, RELEASED_AT_ONCE - 3)])
