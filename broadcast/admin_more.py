@@ -77,9 +77,10 @@ class More:
         after, limit = _page(call.query)
 
         def work(desk: Desk) -> Any:
-            if desk.store.host(hostname) is None:
+            host = desk.store.host(hostname)
+            if host is None:
                 raise UnknownHost(hostname)
-            rows = desk.store.accounts_of(hostname, after, limit + 1)
+            rows = desk.store.accounts_of(host.id, after, limit + 1)
             values = [account_answer(row) for row in rows]
             return page("accounts", values, limit, [row.id for row in rows])
 

@@ -13,6 +13,8 @@ from typing import Any, Final, LiteralString
 from broadcast.admin_answers import AccountRow, HostRow
 from common.database import Connection
 
+ROWS_AT_ONCE: Final = 200
+"""A millisecond or two of work."""
 # A ban of a domain concerns the name itself, without its port, and all below it.
 _HOSTS: Final[LiteralString] = """
     SELECT
@@ -36,7 +38,7 @@ _ACCOUNTS: Final[LiteralString] = """
 """
 _OF_HOST: Final[LiteralString] = (
     _ACCOUNTS
-    + " WHERE h.hostname = %(hostname)s AND a.host_id = h.id"
+    + " WHERE a.host_id = %(host)s"
     + " AND a.id > %(after)s ORDER BY a.id LIMIT %(limit)s"
 )
 _SEARCH: Final[LiteralString] = (
@@ -81,9 +83,9 @@ class AdminStore:
         rows = self._rows(_LIST_HOSTS, after=after, limit=limit, like=f"%{_escaped(part)}%")
         return [HostRow(*row) for row in rows]
 
-    def accounts_of(self, hostname: str, after: int, limit: int) -> list[AccountRow]:
-        """Accounts of a host behind a row number, oldest first."""
-        rows = self._rows(_OF_HOST, hostname=hostname, after=after, limit=limit)
+    def accounts_of(self, host: int, after: int, limit: int) -> list[AccountRow]:
+        """Accounts of a host, by its number, behind a row number, oldest first."""
+        rows = self._rows(_OF_HOST, host=host, after=after, limit=limit)
         return [AccountRow(*row) for row in rows]
 
     def accounts(self, beginning: str, after: int, limit: int) -> list[AccountRow]:
@@ -108,7 +110,12 @@ class AdminStore:
         return self._rows(_RECOVER, share=share)
 
     def _rows(self, statement: LiteralString, **values: object) -> Sequence[Any]:
-        return self._connection.execute(statement, values).fetchall()
+        cursor = self._connection.execute(statement, values)
+        rows: list[Any] = []
+        # In parts: while rows become objects, no other thread runs, the loop's neither.
+        while part := cursor.fetchmany(ROWS_AT_ONCE):
+            rows += part
+        return rows
 
 
 def _escaped(text: str) -> str:
