@@ -111,6 +111,25 @@ def test_a_database_of_version_1_becomes_what_a_new_one_is_and_keeps_what_it_has
         ).fetchall() == [("did:web:a.test", "3aaaaaaaaaaaa", False, 0)]
 
 
+def test_the_accounts_that_hosts_have_already_are_counted_once(postgres_url: str) -> None:
+    """From then on persist counts who comes and goes."""
+    with closing(connect(postgres_url, "test")) as connection:
+        version_1(connection)
+        connection.execute("INSERT INTO host (hostname, account_limit) VALUES ('none', 5)")
+        connection.execute(
+            "INSERT INTO account (did, host_id, active, status, seq) VALUES"
+            " ('did:web:b.test', 1, false, 'deactivated', 9),"
+            " ('did:web:c.test', 1, false, NULL, 9), ('did:web:d.test', 1, false, 'deleted', 9),"
+            " ('did:web:e.test', 0, true, NULL, 9)"
+        )
+        ensure_schema(connection)
+        counts = "SELECT hostname, accounts FROM host ORDER BY hostname"
+        assert connection.execute(counts).fetchall() == [("h", 3), ("none", 0)]
+        connection.execute("UPDATE host SET accounts = 7")
+        ensure_schema(connection)
+        assert connection.execute(counts).fetchall() == [("h", 7), ("none", 7)]
+
+
 def test_the_schema_may_be_applied_again_and_again(postgres_url: str) -> None:
     """As a step up from any older version does."""
     with closing(connect(postgres_url, "test")) as connection:
