@@ -262,6 +262,8 @@ def test_what_the_database_has_not_counted_yet_is_counted_from_the_rows_once(
     for _ in range(2):
         caught_up(store, tmp_path)
         assert counted(postgres_url) == [(2, 2)]
+        with psycopg.connect(postgres_url) as connection:
+            assert connection.execute("SELECT accounts FROM host").fetchall() == [(1,)]
 
 
 def test_the_marks_of_the_rows_lead_to_the_states_they_led_to_before(
