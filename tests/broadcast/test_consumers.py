@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from broadcast.admin_api import Setup
-from tests.broadcast.fakes import FakeLog, Member, member_of, seqs, until
+from tests.broadcast.fakes import FakeLog, Member, frame_of, member_of, seqs, until
 from tests.broadcast.operator import PASSWORD, Operator
 from tests.fix_loop import LoopRun
 
@@ -63,6 +63,13 @@ def test_a_consumer_is_listed_with_what_its_own_connection_was_handed(
                 age = datetime.now(UTC) - datetime.fromisoformat(first["connected_at"])
                 assert 0 <= age.total_seconds() < 60
                 assert first["id"] < second["id"] < 2**53
+                async with member.stream() as late:
+                    await until(lambda: member.fanout.streams == 3)
+                    member.emit(1)
+                    assert await seqs(late, 1) == [8]
+                    third = (await operator.get(LIST))[2]
+                    assert (third["events_consumed"], third["seq"]) == (1, 8)
+                    assert third["bytes"] == len(frame_of(8))
             await until(lambda: not member.fanout.streams)
             assert await operator.get(LIST) == []
 

@@ -229,6 +229,11 @@ def test_a_setting_of_the_reference_relay_that_is_not_heeded_is_told_with_what_i
     assert "observe" in told[1]
 
 
+def test_the_page_for_who_comes_from_there_has_every_setting_that_is_not_heeded() -> None:
+    page = (ROOT / "docs" / "coming-from-the-reference-relay.md").read_text()
+    assert [name for name in UNHEEDED if f"`{name}`" not in page] == []
+
+
 def test_no_setting_is_both_heeded_and_not() -> None:
     heeded = {name for row in TABLE for name in (row.name, *row.aliases)}
     assert heeded & set(UNHEEDED) == set()
