@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from broadcast import crawl_desk
+from broadcast import crawl_desk, crawl_table
 from broadcast.crawl import Facts, Rules
 from broadcast.crawl_answers import Outcome
 from broadcast.crawl_desk import CrawlDesk
 from broadcast.crawl_table import CrawlTable, Full
 from broadcast.metrics import request_crawl
+from broadcast.store import Away
 from common.control import ControlPlane
 from common.rates import Rate
 from tests.broadcast.fakes import FakeLog, Member, member_of, until
@@ -805,7 +806,9 @@ def test_one_site_is_asked_so_often_and_no_more(
 # --- without a database, without permission ---
 
 
-def test_without_the_database_it_is_said_to_come_again(loop_run: LoopRun, tmp_path: Path) -> None:
+def test_without_the_database_it_is_said_to_come_again(
+    loop_run: LoopRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def story() -> None:
         async with member_of(FakeLog(), tmp_path, crawl=PUBLIC) as member:
             before = request_crawl[Outcome.AWAY]._value.get()
@@ -814,6 +817,38 @@ def test_without_the_database_it_is_said_to_come_again(loop_run: LoopRun, tmp_pa
                 assert (said.status, said.error) == (503, "ServiceUnavailable")
                 assert said.retry_after
             assert request_crawl[Outcome.AWAY]._value.get() == before + 5
+            # It was tried once; a server that is silent takes 3 s for each try.
+            assert tried == 1
+
+    tried = 0
+    connect = psycopg.connect
+
+    def counted(*args: Any, **more: Any) -> Any:
+        nonlocal tried
+        tried += more.get("application_name") == "standpipe broadcast crawl"
+        return connect(*args, **more)
+
+    monkeypatch.setattr(psycopg, "connect", counted)
+    monkeypatch.setattr(crawl_table, "_AGAIN_S", 3600.0)
+    loop_run(story())
+
+
+def test_no_more_than_some_questions_wait_for_the_database(
+    loop_run: LoopRun, url: str, database: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crawl_table, "_WAITING_MAX", 2)
+
+    async def story() -> None:
+        table = CrawlTable(url)
+        await table.room(1)
+        with database.transaction():
+            database.execute("LOCK TABLE host IN ACCESS EXCLUSIVE MODE")
+            asked = [asyncio.create_task(table.room(1)) for _ in range(2)]
+            await asyncio.sleep(0)
+            with pytest.raises(Away):
+                await table.room(1)
+        assert await asyncio.gather(*asked) == [None, None]
+        await table.close()
 
     loop_run(story())
 

@@ -169,6 +169,35 @@ def test_a_silent_name_server_delays_neither_the_loop_nor_other_names(
     loop_run(story())
 
 
+def test_what_became_of_each_name_is_counted(loop_run: LoopRun, dns: FakeDns) -> None:
+    dns.answers["good.example"] = [PUBLIC]
+
+    def counted() -> dict[str, float]:
+        found = {str(key): child._value.get() for key, child in names._lookups.items()}
+        cached: float = names.CACHED._value.get()
+        in_flight: float = names.IN_FLIGHT._value.get()
+        return {**found, "cached": cached, "in_flight": in_flight}
+
+    async def story() -> None:
+        few = Names(limit_s=0.05)
+        before = counted()
+        for _ in range(3):
+            await few.resolve("good.example")
+        await why(few, "none.example")
+        await why(few, "silent.example")
+        assert counted()["in_flight"] == before["in_flight"] + 1
+        dns.end.set()
+        await until(lambda: few.in_flight == 0)
+        few.close()
+        await why(few, "more.example")
+        after = counted()
+        assert {name: after[name] - before[name] for name in before} == {
+            "found": 1, "failed": 1, "late": 1, "refused": 1, "cached": 2, "in_flight": 0,
+        }  # fmt: skip
+
+    loop_run(story())
+
+
 def test_sites_take_turns_when_threads_are_few(loop_run: LoopRun, dns: FakeDns) -> None:
     dns.answers.update({f"{n}.many.example": [PUBLIC] for n in range(30)})
     dns.answers["one.other"] = [PUBLIC]
