@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -53,6 +54,15 @@ class Second(Relay):
                 cwd=self.project, env=self.environ, stdin=subprocess.DEVNULL, stdout=output,
                 stderr=output, start_new_session=True,
             )  # fmt: skip
+
+    def status(self) -> dict[str, Any]:
+        """What `standpipe status --json` prints over there."""
+        asked = subprocess.run(
+            [*self.place.prefix, sys.executable, "-m", "common.command", "status", "--json"],
+            cwd=self.project, env=self.environ, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        told: dict[str, Any] = json.loads(asked.stdout)
+        return told
 
     def number(self, process: str, name: str) -> float:
         """One of its numbers; 0 while it does not answer."""
@@ -201,6 +211,11 @@ def test_what_a_second_machine_reads_arrives_once_whatever_becomes_of_it() -> No
                 f"ingest-{FIRST}"
             ]
             assert refused(both) == {"no_key": 0, "unknown_key": 0}
+            told = await asyncio.to_thread(second.status)
+            assert [(each["name"], each["state"]) for each in told["processes"]] == [
+                (f"ingest-{FIRST}", "running")
+            ]
+            assert told["up"]
 
             # persist dies; both find the next one, and send again what was not answered.
             old = await asyncio.to_thread(both.first.kill, "persist")

@@ -39,10 +39,13 @@ class Operator:
         programs = folder / ".venv" / "bin"
         programs.mkdir(parents=True)
         (programs / "python").symlink_to(sys.executable)
-        command = programs / "standpipe"
         # The code that lies in the folder, whichever release that is.
-        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m common.command "$@"\n')
-        command.chmod(0o755)
+        for name, module in (
+            ("standpipe", "common.command"), ("supervisorctl", "supervisor.supervisorctl"),
+        ):  # fmt: skip
+            command = programs / name
+            command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+            command.chmod(0o755)
 
     def types(self, lines: str) -> str:
         """Type some lines; what was printed. The first that fails ends it.

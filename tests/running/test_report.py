@@ -139,3 +139,13 @@ def test_no_relay_is_not_up() -> None:
     assert not none.up
     assert "nothing runs here" in report.as_text(none)
     assert "no supervisord answers at /x" in report.as_text(none)
+
+
+def test_a_spare_that_waits_is_shown_and_no_fault() -> None:
+    spare = Process("ingest-2", "spare", 0, 0.0, None, None)
+    found = relay(*WHOLE.processes, spare)
+    assert found.up
+    assert "spare" in report.as_text(found)
+    assert not relay(spare).up, "spares alone are no relay"
+    stopped = Process("ingest-1", "stopped", 0, 0.0, None, None)
+    assert not relay(*WHOLE.processes, stopped).up

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from common import locks
+from common import curve, locks
 from common.command import report
 from common.command.status import gather
 from common.paths import Paths
@@ -69,7 +69,9 @@ def test_one_command_starts_a_relay_that_tells_of_itself(house: Fleet) -> None:
     assert told["up"] is True
     assert told["supervisor"] == house.started[0].pid
     names = {process["name"]: process for process in told["processes"]}
-    assert sorted(names) == sorted([*STAGES, "postgres"])
+    spares = {name for name, process in names.items() if process["state"] == "spare"}
+    assert sorted(names.keys() - spares) == sorted([*STAGES, "postgres"])
+    assert spares == {"ingest-2", "ingest-3"}
     assert "standpipe_durable_seq" in names["persist"]["numbers"]
     assert told["port"] == house.port
     elsewhere = json.loads(status(house, "--json", STANDPIPE_BIND=":1").stdout)
@@ -221,6 +223,47 @@ def test_a_setting_of_the_reference_relay_that_is_not_heeded_is_warned_of(fleet:
     assert told["name"] == "RELAY_HOST_CONCURRENCY"
     assert "workers" in told["instead"]
     assert started.end() == 1
+
+
+def test_between_machines_nothing_starts_without_keys_that_serve(fleet: Fleet) -> None:
+    here = {"STANDPIPE_BATCHES_BIND": f"tcp://127.0.0.1:{free_port()}"}
+    refused = run(fleet, **here)
+    assert refused.end() == 2
+    assert "STANDPIPE_CURVE_DIR: nothing goes over TCP without keys" in refused.err.read_text()
+    keys = fleet.folder / "keys"
+    curve.make(keys, ["second"])
+    (keys / "persist" / "server.key").chmod(0o644)
+    here["STANDPIPE_CURVE_DIR"] = str(keys / "persist")
+    refused = run(fleet, **here)
+    assert refused.end() == 1
+    assert "server.key can be read by others" in refused.err.read_text()
+    there = {
+        "STANDPIPE_BATCHES_CONNECT": here["STANDPIPE_BATCHES_BIND"],
+        "STANDPIPE_CURVE_DIR": str(keys / "persist"), "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x",
+    }  # fmt: skip
+    refused = run(fleet, **there)
+    assert refused.end() == 1
+    assert "client.key cannot be read" in refused.err.read_text(), "that is the other one's folder"
+    refused = fleet.start("persist", **there)
+    assert refused.end() == 2
+    assert "persist is on another machine" in refused.err.read_text()
+
+
+def test_two_relays_of_ingest_alone_do_not_share_a_folder(fleet: Fleet) -> None:
+    keys = fleet.folder / "keys"
+    curve.make(keys, ["second"])
+    there = {
+        "STANDPIPE_BATCHES_CONNECT": f"tcp://127.0.0.1:{free_port()}",
+        "STANDPIPE_CURVE_DIR": str(keys / "second"), "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x",
+    }  # fmt: skip
+    first = run(fleet, **there)
+    first.wait_says("starting", "run")
+    first.wait_says("waiting", "ingest-0", 60.0)
+    second = run(fleet, **there)
+    assert second.end() == 1
+    assert str(first.pid) in second.err.read_text()
+    first.signal()
+    assert first.end() == 0
 
 
 def test_a_data_folder_that_cannot_be_made_is_refused_by_name(fleet: Fleet) -> None:

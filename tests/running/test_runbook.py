@@ -17,7 +17,8 @@ from typing import Final
 
 import pytest
 
-from tests.fix_net import data_folder
+from common import curve
+from tests.fix_net import data_folder, free_port
 from tests.relay import ROOT, STOP_S, Relay
 from tests.releases import previous
 from tests.running.pages import Operator, commands, install
@@ -284,6 +285,45 @@ def git(folder: Path, *words: str) -> str:
     return subprocess.run(
         ["git", *words], cwd=folder, env=environ, capture_output=True, text=True, check=True
     ).stdout.strip()
+
+
+def test_a_spare_is_started_and_stopped_and_a_machine_is_let_in_as_the_page_says(
+    folder: Path,
+) -> None:
+    there = folder.parent / "there"
+    there.mkdir()
+
+    async def story(house: House, consumer: Consumer) -> None:
+        out = await house.types(commands("scaling.md", "Start a spare"))
+        assert "every shard is read" in out, out
+        assert "ingest-2" in out.partition("process  ")[2], out
+        await house.flows(consumer)
+        out = await house.types(commands("scaling.md", "Stop it again"))
+        assert "every shard is read" in out, out
+        assert "ingest-2" not in out.partition("process  ")[2], out
+        await house.flows(consumer)
+        out = await house.types(commands("scaling.md", "Another machine"))
+        assert "STANDPIPE_CURVE_DIR=" in out, out
+        shutil.move(folder / "second.tar", there)
+        await asyncio.to_thread(
+            Operator(there, house.operator.environ).types,
+            commands("scaling.md", "On the other machine"),
+        )
+        keys = curve.client_keys(there / "keys" / "second")
+        assert keys.server == curve.server_keys(folder / "keys" / "persist").public
+        # As persist is started with them.
+        house.relay.environ |= {
+            "STANDPIPE_CURVE_DIR": "keys/persist",
+            "STANDPIPE_BATCHES_BIND": f"tcp://127.0.0.1:{free_port()}",
+        }
+        await house.types(".venv/bin/standpipe stop\n")
+        await house.starts()
+        await house.flows(consumer)
+        await house.types(commands("scaling.md", "A new key for persist"))
+        assert keys.server != curve.server_keys(folder / "keys" / "persist").public
+        await lost_nothing(house)
+
+    told(folder, story)
 
 
 def test_every_command_of_every_page_is_typed_by_a_test() -> None:
