@@ -161,7 +161,7 @@ def test_a_database_of_ones_own_leaves_the_embedded_one_out(data_dir: Path) -> N
 def rendered_processes(data_dir: Path, **environ: str) -> dict[str, Any]:
     (data_dir / "run").mkdir(parents=True, exist_ok=True)
     path = data_dir / "rendered.conf"
-    path.write_text(rendered(data_dir, **environ))
+    path.write_text(rendered(data_dir, None, **environ))
     return processes(read_by_supervisord(path))
 
 
