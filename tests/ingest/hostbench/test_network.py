@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import inf
 
 from ingest.dials import JITTER
-from ingest.fates import CALL_AGAIN_S, PROBES, Fates
+from ingest.fates import CALL_AGAIN_S, PROBE_S, PROBES, Fates
 from ingest.lifecycle import Phase, Signal
 from tests.ingest.hostbench.bench import Bench, Script
 
@@ -208,3 +209,12 @@ def test_in_an_outage_a_few_ask_for_all_and_hosts_gone_for_good_do_not_make_one(
     called = fates.back(often[0], 5_000.0)
     assert set(range(100)) - {often[0]} <= set(called)
     assert fates.back(often[1], 5_000.0 + CALL_AGAIN_S / 2) == [], "called for a moment ago"
+
+
+def test_a_host_that_was_never_heard_of_asks_for_nobody_in_an_outage() -> None:
+    fates = Fates()
+    for host in range(4):
+        fates.know(host, 0.0)
+        fates.lost(host, 0.0)
+    assert fates.lost(99, 20.0) == inf
+    assert fates.lost(0, 20.0) == PROBE_S
