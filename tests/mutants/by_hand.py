@@ -659,8 +659,8 @@ _OF_THE_LOG: Final = (
     ),
     Bug(
         "persist/sequencer.py",
-        "            self._recalls.sent_back(member, did, event.recall)\n            reply.back",
-        "            reply.back",
+        "        ):\n            self._recalls.sent_back(member, did, event.recall)\n",
+        "        ):\n",
         "What follows an event that was sent back may overtake it",
     ),
     Bug(
@@ -848,8 +848,8 @@ _OF_THE_PIPELINE: Final = (
     ),
     Bug(
         _PIPELINE,
-        "                account.state = state\n                account.recalled.append(pending)\n",
-        "                account.recalled.append(pending)\n",
+        "                account.state = state\n                account.told_s = now_s\n",
+        "                account.told_s = now_s\n",
         "What was sent back is judged against the state of before",
     ),
     Bug(
@@ -1391,7 +1391,7 @@ _OF_HOLES: Final = (
     ),
     Bug(
         _FANOUT,
-        "            if part.data:\n                self._serve(",
+        "            if part.next_seq > consumer.next_seq:\n                self._serve(",
         "            if part.events:\n                self._serve(",
         "A consumer that reads a hole alone is let go",
     ),
@@ -1500,6 +1500,75 @@ _OF_CUTS: Final = (
     ),
 )
 
+_OF_LIMITS: Final = (
+    Bug(
+        "ingest/limiter.py",
+        "            used = self._second - passed_s * self._second_per_s\n            self._second = used if used > 0 else 0.0\n        left",
+        "            self._second -= passed_s * self._second_per_s\n        left",
+        "A host that is silent saves up more than a second's limit",
+    ),
+    Bug(
+        "ingest/limiter.py",
+        "        self._second = min(self._second, limits.per_second)\n",
+        "        self._second = 0.0\n",
+        "Other limits forgive all that was used",
+    ),
+    Bug(
+        "ingest/limiter.py",
+        "                wait_s = max(missing / per_s, part_s) if limit >= 1 else LONGEST_S\n",
+        "                wait_s = part_s\n",
+        "A host that has used up its day is read on in five minutes, whatever it owes",
+    ),
+    Bug(
+        "ingest/fairness.py",
+        "        feed.limiter.give_back(1)\n",
+        "",
+        "What waits for others' sake uses up what they need",
+    ),
+    Bug(
+        "ingest/fairness.py",
+        "            pending.feed.limiter.spend(1)\n",
+        "",
+        "What has waited passes beside its host's limits",
+    ),
+    Bug(
+        "ingest/fairness.py",
+        "        wait_s = limiter.token_s(now_s) if pending.deferred else 0.0\n",
+        "        wait_s = 0.0\n",
+        "What has waited goes on though its host has nothing left",
+    ),
+    Bug(
+        "ingest/fairness.py",
+        "        if self._is_full(pending.feed):\n            return now_s\n",
+        "",
+        "An import over the bound of bytes waits with all of its host behind it",
+    ),
+    Bug(
+        "ingest/turns.py",
+        "        if left:\n            limiter.give_back(left)\n",
+        "",
+        "A turn that ends early costs tokens for what it did not take",
+    ),
+    Bug(
+        "ingest/turns.py",
+        "            if self.slowing.end(host, self._now_s()):\n                self._go_on(host)\n",
+        "",
+        "Who waits for tomorrow waits on when the limit is raised",
+    ),
+    Bug(
+        "ingest/turns.py",
+        "            # It may have a new connection by now.\n            host.pause()\n",
+        "",
+        "A host that waits is read on over a new connection",
+    ),
+    Bug(
+        "ingest/settling.py",
+        "                if self._waits_too_long(pending):\n",
+        "                if False:\n",
+        "An account just under its rate keeps its host's cursor behind for an hour",
+    ),
+)
+
 BUGS: Final[tuple[Bug, ...]] = (
     *_OF_THE_JUDGE,
     *_OF_THE_TREE,
@@ -1508,6 +1577,7 @@ BUGS: Final[tuple[Bug, ...]] = (
     *_OF_IDENTITY,
     *_OF_THE_LOG,
     *_OF_THE_PIPELINE,
+    *_OF_LIMITS,
     *_OF_THE_ORDER,
     *_OF_THE_BALANCE,
     *_OF_LEASES,

@@ -30,6 +30,7 @@ _TREE: Final = (
     "tests/ingest/test_inversion.py",
 )  # fmt: skip
 _PIPELINE: Final = ("tests/ingest/test_pipeline.py", _SPEC)
+_FAIR: Final = "tests/ingest/test_fairness.py"
 _POINTS: Final = ("tests/chaos/test_points.py",)
 
 TARGETS: Final[dict[str, Target]] = {
@@ -65,9 +66,12 @@ TARGETS: Final[dict[str, Target]] = {
     "ingest/documents.py": Target(3, ("tests/ingest/test_documents.py",)),
     "ingest/account.py": Target(3, ("tests/ingest/test_account.py", *_PIPELINE)),
     "ingest/pipeline.py": Target(6, (*_PIPELINE, "tests/ingest/test_release.py")),
-    "ingest/settling.py": Target(8, (*_PIPELINE, "tests/ingest/test_needs.py")),
+    "ingest/settling.py": Target(8, (*_PIPELINE, "tests/ingest/test_needs.py", _FAIR)),
     "ingest/in_flight.py": Target(2, _PIPELINE),
     "ingest/outlet.py": Target(0, ("tests/ingest/test_outlet.py",)),
+    "ingest/limiter.py": Target(0, ("tests/ingest/test_limiter.py",)),
+    "ingest/fairness.py": Target(0, ("tests/ingest/test_fairness.py",)),
+    "ingest/turns.py": Target(0, ("tests/ingest/test_turns.py",)),
     "ingest/waiting.py": Target(8, ("tests/ingest/test_waiting.py", *_PIPELINE)),
     "common/rates.py": Target(4, ("tests/ingest/test_rates.py", *_PIPELINE)),
     "ingest/clock.py": Target(6, ("tests/ingest/test_clock.py", *_PIPELINE)),
