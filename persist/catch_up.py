@@ -68,9 +68,6 @@ class _Rows:
     def take(self, row: Row, seq: int) -> bool:
         """One row; False when its host is not whom the database means by that number."""
         host = row.host
-        if row.flags & Mark.LOCAL:
-            # Nobody sent it.
-            return host not in self.generations
         self._fence.passes(row.shard, row.epoch)
         self.highest_host = max(host, self.highest_host)
         if host in self.generations:
