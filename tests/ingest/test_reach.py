@@ -18,7 +18,7 @@ from ingest.reach import reach
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_host import RawHost, Visit
 
-LIMITS = Limits(dns_s=0.2, tcp_s=0.2, tls_s=0.2, handshake_s=0.2)
+LIMITS = Limits(dns_s=0.2, tcp_s=5.0, tls_s=0.2, handshake_s=0.2)
 
 
 class Told:
@@ -36,13 +36,15 @@ class Told:
         return self._found
 
 
-async def reached(told: Told, port: int, *, tls: bool = False) -> Connection:
+async def reached(
+    told: Told, port: int, *, tls: bool = False, limits: Limits = LIMITS
+) -> Connection:
     """A connection whose handshake is done. Raises: ConnectionFailed."""
     target = Target(f"host.example:{port}", tls)
     connection = Connection(target.stream_uri(None), lambda _messages: None, ping_s=9.0)
     try:
         await reach(
-            connection, target, LIMITS,
+            connection, target, limits,
             names=cast(Names, told), tls=ssl.create_default_context(), internal=True,
         )  # fmt: skip
     except ConnectionFailed:
@@ -84,7 +86,7 @@ def test_a_step_that_takes_too_long_is_named(
     async def story() -> None:
         async with RawHost(script) as host:
             with pytest.raises(ConnectionFailed, match=why):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     await reached(told, host.port, tls=tls)
 
     loop_run(story())
@@ -95,7 +97,7 @@ def test_a_port_that_is_closed_is_told_as_such(loop_run: LoopRun) -> None:
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))
             with pytest.raises(ConnectionFailed, match="TCP: Connection"):
-                await reached(Told("127.0.0.1"), held.getsockname()[1])
+                await reached(Told("127.0.0.1"), held.getsockname()[1], limits=Limits())
 
     loop_run(story())
 
@@ -103,7 +105,7 @@ def test_a_port_that_is_closed_is_told_as_such(loop_run: LoopRun) -> None:
 def test_another_address_is_tried_when_one_refuses(loop_run: LoopRun) -> None:
     async def story() -> None:
         async with RawHost(shake) as host:
-            connection = await reached(Told("127.0.0.2", "127.0.0.1"), host.port)
+            connection = await reached(Told("127.0.0.2", "127.0.0.1"), host.port, limits=Limits())
             assert connection.opened.done()
             connection.close()
 
