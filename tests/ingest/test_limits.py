@@ -15,8 +15,10 @@ from tests.simnet.config import NetworkConfig
 from tests.simnet.network import Network
 from tests.simnet.truth import compare
 
-OTHERS_S = 1.0
-"""How long an event of another account may take while one account's import is slowed."""
+SOON_S = 5.0
+"""What takes less than a second where this machine does nothing else. Without an account's share another's
+event waits for a minute here, and without a look at the limits a host waits for its day; with the clock in
+hand, test_fairness.py asks for half a second."""
 
 
 def quiet(**changed: Any) -> NetworkConfig:
@@ -68,7 +70,9 @@ def test_a_host_over_its_limit_is_slowed_loses_nothing_and_is_shown_with_an_end(
                 began_s, began_us = time.monotonic(), time.time() * 1e6
                 for number in range(360):
                     network.commit(network.accounts[number % 20])
-                await until(lambda: persist.observations[1].limited_by is not None)
+                await until(
+                    lambda: 1 in persist.observations and persist.observations[1].limited_by
+                )
                 assert len(persist.log) < 360
                 seen = persist.observations[1]
                 assert seen.limited_by == "second"
@@ -102,7 +106,7 @@ def test_one_accounts_import_is_slowed_and_no_other_and_raised_limits_set_it_fre
                     said_s = time.monotonic()
                     network.commit(other)
                     await until(lambda: logged(persist, other) == number + 1)  # noqa: B023
-                    assert time.monotonic() - said_s < OTHERS_S
+                    assert time.monotonic() - said_s < SOON_S
                     # It has a second's limit at once, and at most that again in each.
                     assert logged(persist, importer) < 1500
                     assert [account.did for account in host.feed.slowed] == [importer.did]
@@ -111,7 +115,7 @@ def test_one_accounts_import_is_slowed_and_no_other_and_raised_limits_set_it_fre
                 table.change(trusted=True)
                 raised_s = time.monotonic()
                 await until(lambda: host.feed.limiter.limits == event_limits(100, trusted=True))
-                assert time.monotonic() - raised_s < 1.0
+                assert time.monotonic() - raised_s < SOON_S
                 await until(lambda: logged(persist, importer) == 3000)
                 # Fifty a second of it would have taken half a minute.
                 assert time.monotonic() - raised_s < 15.0
@@ -140,12 +144,12 @@ def test_a_host_that_waits_for_its_day_is_set_free_banned_or_given_away_without_
                 asked_s = time.monotonic()
                 table.change(per_day=20)
                 await until(lambda: len(persist.log) == 20)
-                assert time.monotonic() - asked_s < 1.0
+                assert time.monotonic() - asked_s < SOON_S
                 await until(lambda: only_host(worker).feed.limited_by == "day")
                 asked_s = time.monotonic()
                 table.change(wanted="banned")
                 await until(lambda: not worker.subscriptions)
-                assert time.monotonic() - asked_s < 1.0
+                assert time.monotonic() - asked_s < SOON_S
                 assert worker.conserved()
                 table.change(wanted="active", per_day=None)
                 await until(lambda: len(persist.log) == 40)
