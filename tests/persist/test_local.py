@@ -96,7 +96,7 @@ class Desk:
 
     def events(self, account: str) -> list[tuple[int, bool, str | None]]:
         """What the relay itself has said of an account: (marks, active, status)."""
-        found = []
+        found: list[tuple[int, bool, str | None]] = []
         with self.place.reader() as reader:
             seq = reader.oldest_seq
             while chunks := reader.read(seq, 1 << 20):
