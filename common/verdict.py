@@ -41,7 +41,6 @@ class DropReason(StrEnum):
     # What this relay has decided (S-ACC-10, S-RAT-07, S-HST-01).
     ACCOUNT_TAKEN_DOWN = "account_taken_down"
     ACCOUNT_THROTTLED = "account_throttled"
-    HOST_BANNED = "host_banned"
     # What it carries (S-MST, S-CRY, S-VAL).
     CAR_MALFORMED = "car_malformed"
     CAR_NO_ROOT = "car_no_root"
@@ -107,7 +106,6 @@ RULES: Final[dict[DropReason, tuple[str, ...]]] = {
     DropReason.ACCOUNT_INACTIVE: ("S-VAL-03", "S-ACC-12", "S-ACC-18", "S-SYN-06"),
     DropReason.ACCOUNT_TAKEN_DOWN: ("S-ACC-10", "S-ACC-07", "S-ACC-12"),
     DropReason.ACCOUNT_THROTTLED: ("S-RAT-07", "S-ACC-07", "S-ACC-12"),
-    DropReason.HOST_BANNED: ("S-HST-01",),
     DropReason.CAR_MALFORMED: ("S-MST-11", "S-VAL-08"),
     DropReason.CAR_NO_ROOT: ("S-MST-11", "S-COM-04", "S-SYN-02"),
     DropReason.CAR_BLOCK_MISMATCH: ("S-MST-12", "S-DAT-05"),

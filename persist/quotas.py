@@ -1,4 +1,4 @@
-"""How many accounts has each host, how many may it have, and is it wanted at all?
+"""How many accounts has each host, and how many may it have?
 
     new account ─▶ as many as its limit are live? ─▶ it is held `throttled`
     limit raised, or an account deleted or moved away ─▶ room ─▶ those held longest are released
@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from common.account_state import counts
-from common.control import parents
 from common.envelope import AccountState
 from persist.checkpoint import KnownHost
 
@@ -31,10 +30,9 @@ class HostCount(NamedTuple):
 
 
 class Quotas:
-    """All hosts. banned: their numbers, of whom nothing is logged."""
+    """All hosts."""
 
     def __init__(self) -> None:
-        self.banned: frozenset[int] = frozenset()
         self._limits: dict[int, int] = {}
         self._live: dict[int, int] = {}
         self._over: dict[int, int] = {}
@@ -46,15 +44,9 @@ class Quotas:
             if over:
                 self._over[host] = over
 
-    def know(self, hosts: Iterable[KnownHost], domains: Iterable[str]) -> None:
-        """What is wanted of all hosts now. S-HST-01."""
-        hosts, under = list(hosts), frozenset(domains)
+    def know(self, hosts: Iterable[KnownHost]) -> None:
+        """What each may have now."""
         self._limits = {host.id: host.account_limit for host in hosts}
-        self.banned = frozenset(
-            host.id
-            for host in hosts
-            if host.wanted != "active" or (under and not under.isdisjoint(parents(host.hostname)))
-        )
 
     def __contains__(self, host: int) -> bool:
         """Whether anything is known of it."""

@@ -7,7 +7,6 @@
     duplicate               it is in the log, or a newer one of its account from its host is: said so,
                             nothing else
     our own                 has no number at a host; the base alone decides, see persist.duplicates
-    of a banned host        not logged, and said to be done: see persist.quotas
     recalled or outdated    back to ingest, with the newest state
     one account too many    back too, behind an event of ours that says so
     a host's word of an account that we hold back    logged, and held: see persist.local
@@ -85,12 +84,12 @@ class Fates:
 
     written: on disk, by number of the kind. back: to be judged again. outlived: of an earlier owner of
     its shard. unheard: sent before its sender knew of this persist. refused: its process was
-    outlived. abandoned: so it was, while the event waited. banned: of a host that is. said: by persist
-    itself, never received.
+    outlived. abandoned: so it was, while the event waited. said: by persist itself, never
+    received.
     """
 
     __slots__ = (
-        "abandoned", "back", "banned", "duplicate", "outlived", "received", "refused", "said",
+        "abandoned", "back", "duplicate", "outlived", "received", "refused", "said",
         "unheard", "written",
     )  # fmt: skip
 
@@ -103,7 +102,6 @@ class Fates:
         self.unheard = 0
         self.refused = 0
         self.abandoned = 0
-        self.banned = 0
         self.said = 0
 
     def wrote(self, group: Group) -> None:
@@ -191,7 +189,6 @@ class Sequencer:
                 "unheard": fates.unheard,
                 "refused": fates.refused,
                 "abandoned": fates.abandoned,
-                "host_banned": fates.banned,
             },
             held=sum(map(len, self._waiting.values())) - self.waiting_orders,
             originated={"account": fates.said},
@@ -377,11 +374,6 @@ class Sequencer:
             fates.outlived += 1
             return
         host = event.host
-        if host in self._quotas.banned:
-            # S-HST-01. Done, as far as its sender is concerned.
-            reply.duplicate.append(event.position)
-            fates.banned += 1
-            return
         stream = self._duplicates.stream(host, event.generation)
         upstream_seq = event.upstream_seq
         marks = event.marks

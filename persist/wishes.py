@@ -131,7 +131,7 @@ class Wishes:
     def know(self, hosts: list[KnownHost], domains: list[str]) -> None:
         """What is wanted of hosts."""
         self.hosts, self.domains = hosts, domains
-        self._quotas.know(hosts, domains)
+        self._quotas.know(hosts)
 
     def found(self, dids: Iterable[str]) -> None:
         """The answer to a Room."""

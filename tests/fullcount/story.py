@@ -41,8 +41,6 @@ FLAPPING: Final = 10
 """Each so many-th host flaps."""
 LIMITED_S: Final = 4.0
 """How long a host may send nothing more, in seconds."""
-QUIET_S: Final = 2.0
-"""Before a ban and behind it, in seconds: longer than an operator's word takes to be heard everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,17 +267,11 @@ class _Story:
     async def _told(self) -> None:
         """A ban, and a limit, take effect."""
         figures, size = self.figures, self.size
-        # What a host says while persist still takes it for banned is dropped, and counted: so nothing is said.
-        self.simnet.do("rate", rate=0)
-        await until("all hosts to be read", self._caught_up, size.deadline_s)
-        await asyncio.sleep(QUIET_S)
         figures.ban_s = await asyncio.to_thread(self._ban)
         self.say(f"a ban took {figures.ban_s:.2f} s")
         await until("all hosts", self._connected, size.deadline_s)
         await until("the page of the host to say so", self._page_is_true, size.deadline_s)
         figures.statuses.append(self._page()["status"])
-        await asyncio.sleep(QUIET_S)
-        self.simnet.do("rate", rate=size.rate)
         await self._limit()
 
     async def _dropped(self, relay: Relay) -> None:

@@ -348,7 +348,7 @@ NOT_THE_JUDGES: Final = {
     DropReason.TOO_MANY_OPS, DropReason.OP_INVALID,
     # What belongs to a connection, or to the order and number of events.
     DropReason.TEXT_FRAME, DropReason.SEQ_NOT_RISING, DropReason.DUPLICATE,
-    DropReason.RATE_LIMITED, DropReason.IDENTITY_UNRESOLVED, DropReason.HOST_BANNED,
+    DropReason.RATE_LIMITED, DropReason.IDENTITY_UNRESOLVED,
 }  # fmt: skip
 
 each_fault: Final = pytest.mark.parametrize("fault", FAULTS.values(), ids=list(FAULTS))

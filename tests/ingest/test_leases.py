@@ -250,7 +250,7 @@ def test_no_host_is_read_before_persist_has_heard_the_claim(loop_run: LoopRun) -
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
             commit_everywhere(network)
             leases = MemoryLeases()
-            look, leases.look = leases.look, nobody_looks  # type: ignore[method-assign]
+            look, leases.look = leases.look, nobody_looks  # type: ignore[method-assign,assignment]
             table = SavedTable(persist, urls(network))
             async with ingest(
                 persist, [], network.plc_url, leases=leases, table=table, processes=2

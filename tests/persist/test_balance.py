@@ -23,7 +23,7 @@ from persist.sequencer import GROUP_BYTES
 from tests.conserved import Numbers, balance_errors, fallen, scrape
 from tests.persist.events import DID, did, judged
 from tests.persist.running import Ingest, Relay, relay
-from tests.persist.test_sequencer import BANNED, LOG_EPOCH, Desk
+from tests.persist.test_sequencer import LOG_EPOCH, Desk
 
 Sent = tuple[Judged, bytes]
 
@@ -60,7 +60,6 @@ def any_batch(rng: Random, position: int, newest: int) -> Batch:
             said(max(1, position - rng.randrange(9)), account=did(rng.randrange(200))),
             said(position + number, epoch=rng.choice([6, 7])),
             judged(position + number, state=judged(99)[0].after),
-            judged(position + number, host=BANNED),
             said(position + number, fill=GROUP_BYTES // 3),
         ])  # fmt: skip
         sent.append(made)

@@ -125,7 +125,6 @@ def test_every_event_that_comes_is_counted_once_whatever_becomes_of_it() -> None
     assert balance.forwarded == {"commit": 0, "sync": 0, "identity": 2, "account": 0}
     assert balance.dropped == {
         "duplicate": 1, "sent_back": 1, "outlived": 1, "unheard": 1, "refused": 1, "abandoned": 1,
-        "host_banned": 0,
     }  # fmt: skip
     assert (balance.held, balance.in_flight, balance.unaccounted) == (0, 0, 0)
 

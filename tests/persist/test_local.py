@@ -20,7 +20,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from common import conservation
 from common.chunk import account_key
 from common.control import ControlPlane, Limits, NewHost
 from common.database import connect, ensure_schema
@@ -28,7 +27,6 @@ from common.envelope import NEVER_SEEN, AccountState, Kind, Mark, Reply
 from common.event import Event, decode
 from common.hidden import HIDDEN_NAME
 from common.logged import message_of
-from common.verdict import DropReason
 from persist.hidden_file import read_hidden
 from tests.chaos.points import Order, Point, write_orders
 from tests.fix_net import eventually, free_port
@@ -379,36 +377,6 @@ def test_the_counts_go_on_after_a_start(place: Relay, postgres_url: str) -> None
             desk.said("did:web:b.test", FREE)
             assert desk.rejected(did(3), host=host).local == "throttled"
             desk.counted(host, 3)
-
-
-# --- bans ---
-
-
-def test_a_banned_hosts_events_are_not_logged_whoever_still_sends_them(desk: Desk) -> None:
-    below = desk.host("pds.below.test", 1_000)
-    state = desk.arrive(DID)
-    desk.arrive(did(2), below)
-    logged = len(desk.place.logged())
-    desk.operator.ban_host("pds.test")
-    desk.operator.ban_domain("below.test")
-    desk.settles()
-    reply = desk.say(DID, state)
-    assert (len(reply.duplicate), reply.logged, reply.back) == (1, [], [])
-    assert len(desk.say(did(3), host=below).duplicate) == 1
-    assert len(desk.place.logged()) == logged
-    desk.operator.unban_host("pds.test")
-    desk.settles()
-    assert desk.say(DID, state).logged
-    desk.operator.delete_host("pds.test")
-    desk.settles()
-    assert len(desk.say(did(4)).duplicate) == 1
-
-    def counted() -> bool:
-        balance = conservation._served.balance
-        assert balance is not None
-        return balance.dropped[DropReason.HOST_BANNED] == 3 and balance.unaccounted == 0
-
-    eventually(counted, 20, "each is counted")
 
 
 # --- across deaths and restored databases ---

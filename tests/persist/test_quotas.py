@@ -20,7 +20,7 @@ def known(number: int = 1, limit: int = 2, wanted: str = "active", name: str = "
 def quotas(limit: int = 2, live: int = 0, over: int = 0) -> Quotas:
     found = Quotas()
     found.begin([HostCount(1, live, over)])
-    found.know([known(limit=limit), known(2)], [])
+    found.know([known(limit=limit), known(2)])
     return found
 
 
@@ -73,25 +73,6 @@ def test_a_host_that_is_not_known_has_no_limit_and_is_asked_for() -> None:
     found = quotas()
     assert 3 not in found
     assert not found.is_full(3)
-    found.know([known(3, limit=0)], [])
+    found.know([known(3, limit=0)])
     assert 3 in found
     assert found.is_full(3)
-
-
-@pytest.mark.parametrize(
-    ("host", "banned"),
-    [
-        (known(), False),
-        (known(wanted="banned"), True),
-        (known(wanted="deleted"), True),
-        (known(name="pds.below.test"), True),
-        (known(name="below.test:8443"), True),
-        (known(name="notbelow.test"), False),
-    ],
-)
-def test_a_host_is_banned_by_itself_or_with_its_domain(host: KnownHost, banned: bool) -> None:
-    found = Quotas()
-    found.know([host], ["below.test"])
-    assert found.banned == ({1} if banned else set())
-    found.know([known()], ["below.test"])
-    assert not found.banned

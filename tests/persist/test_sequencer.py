@@ -33,8 +33,7 @@ Sent = tuple[Judged, bytes]
 ROUTE = b"ingest-0"
 LOG_EPOCH = 4
 HOSTS = range(1, 20)
-"""Known hosts; the next one is banned."""
-BANNED = 20
+"""Known hosts."""
 
 
 class Desk:
@@ -46,7 +45,7 @@ class Desk:
         self.tallies = Tallies()
         self.quotas = Quotas()
         hosts = [KnownHost(n, f"{n}.test", True, "active", 10**6, False, "enforce") for n in HOSTS]
-        self.quotas.know([*hosts, hosts[0]._replace(id=BANNED, wanted="banned")], [])
+        self.quotas.know(hosts)
         self.sequencer = Sequencer(
             1, LOG_EPOCH, self.accounts, self.duplicates, Recalls(), self.tallies,
             quotas=self.quotas,
