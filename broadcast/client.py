@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
+from common.addresses import is_public
+
 _HOPS_MAX: Final = 32
 """Entries that are looked at; no chain of proxies is longer."""
 _IPV6_SITE_BITS: Final = 64
@@ -50,6 +52,17 @@ class Clients:
                 break
             nearest = before
         return str(nearest)
+
+    def counted_as(self, address: str) -> str | None:
+        """Whom a bound on one counts an address as.
+
+        None where many may stand behind it: a trusted proxy, or our own network, where a proxy may be
+        that nobody has named.
+        """
+        found = _parse(address)
+        if found is None or self._is_trusted(found) or not is_public(str(found)):
+            return None
+        return site(address)
 
     def _is_trusted(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)

@@ -36,6 +36,9 @@ class Limits:
     heard_frame_bytes: the largest frame of a consumer that is stepped over; a larger one closes.
     consumers: open streams of this process; the next one is refused with 503.
     connections: open sockets of this process of any kind; the next one is closed at once.
+    address_consumers, address_connections: a tenth of these for one address, so that it cannot have all:
+        streams, beyond which it is told 429, and sockets that are no streams. Who counts as one:
+        broadcast.client.
     """
 
     ring_bytes: int = 32 * 2**20
@@ -54,6 +57,8 @@ class Limits:
     heard_frame_bytes: int = 64 * 2**10
     consumers: int = 5000
     connections: int = 6000
+    address_consumers: int = 500
+    address_connections: int = 600
 
 
 @dataclass(frozen=True, slots=True)

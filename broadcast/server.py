@@ -46,13 +46,13 @@ class Http(H11Protocol):
     limits: ClassVar[HttpLimits]
     probes: ClassVar[dict[int, asyncio.Event]]
     """Connections of our own, by their port, that wait to see whether they come here."""
-    connections_max: ClassVar[int]
+    service: ClassVar[Service]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._phase = ""
         self._deadline: asyncio.TimerHandle | None = None
-        self._asked = False
+        self._counted_as: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected; its first head is due."""
@@ -60,9 +60,12 @@ class Http(H11Protocol):
         if self.probes and self._is_probe():
             self.transport.abort()
             return
-        if len(self.connections) > self.connections_max:
+        service, peer = self.service, self.transport.get_extra_info("peername")
+        who = service.clients.counted_as(peer[0]) if peer else None
+        if len(self.connections) > service.limits.connections or not service.sockets.enter(who):
             self.transport.abort()
             return
+        self._counted_as = who
         self._watch()
 
     def _is_probe(self) -> bool:
@@ -94,11 +97,13 @@ class Http(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is due any more."""
         self._forget()
+        self._leave()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Hand the socket over, with what came behind the handshake."""
         self._forget()
+        self._leave()
         rest, _closed = self.conn.trailing_data
         super().handle_websocket_upgrade(event)
         if rest:
@@ -169,6 +174,10 @@ class Http(H11Protocol):
             self.transport.write("\r\n".join((*lines, "", "")).encode() + body)
         self.transport.close()
 
+    def _leave(self) -> None:
+        self.service.sockets.leave(self._counted_as)
+        self._counted_as = None
+
     def _forget(self) -> None:
         self._phase = ""
         if self._deadline is not None:
@@ -198,7 +207,7 @@ class Listener:
         self._probes: dict[int, asyncio.Event] = {}
         BoundHttp.limits = limits
         BoundHttp.probes = self._probes
-        BoundHttp.connections_max = service.limits.connections
+        BoundHttp.service = service
         BoundSubscriber.service = service
         config = uvicorn.Config(
             app,

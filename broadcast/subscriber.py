@@ -37,6 +37,7 @@ from broadcast import metrics
 from broadcast.client import Clients
 from broadcast.config import STREAM_PATH, Limits
 from broadcast.consumer import Consumer, Departure, Patience, State
+from broadcast.crowd import Crowd
 from broadcast.cursor import BadCursor, Future, Live, decide_start, parse_cursor
 from broadcast.fanout import Fanout
 from broadcast.notice import (
@@ -80,6 +81,8 @@ class Service:
         """Args: clients: tells addresses; by default it trusts no proxy. member: of this process."""
         self.limits = limits
         self.clients = clients or Clients(())
+        self.streams = Crowd(limits.address_consumers)
+        self.sockets = Crowd(limits.address_connections)
         self.member = member
         # Streams are fewer than milliseconds, so that no number comes twice, not in a later life either.
         self._numbers = itertools.count(int(time.time() * 1000))
@@ -118,9 +121,10 @@ class Subscriber(asyncio.Protocol):
         self.write: Callable[[bytes], None]
         self.consumer = Consumer(0)
         self.number = 0
-        """As all that describes it: of an open stream only."""
+        """As all that describes it: of who asked for a stream and may have it."""
         self.address = self.user_agent = ""
         self.connected_at_s = 0.0
+        self._counted_as: str | None = None
         self.blocked = False
         self.reading = False
         self._inbox = bytearray()
@@ -179,6 +183,7 @@ class Subscriber(asyncio.Protocol):
         """The socket is gone, whoever ended it."""
         del exc
         self._connections.discard(self)
+        self.service.streams.leave(self._counted_as)
         self._let_go(Departure.GONE)
         if self._cut is not None:
             self._cut.cancel()
@@ -226,10 +231,17 @@ class Subscriber(asyncio.Protocol):
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self._refuse_handshake(request, response)
             return
+        self._describe(request)
+        who = service.clients.counted_as(self.address)
+        if not service.streams.enter(who):
+            more = {"Retry-After": _RETRY_AFTER_S}
+            words = "too many streams of this address"
+            self._refuse(HTTPStatus.TOO_MANY_REQUESTS, "RateLimitExceeded", words, more)
+            return
+        self._counted_as = who
         response.headers["Server"] = SERVER
         self._conn.send_response(response)
         self._transport.write(b"".join(self._conn.data_to_send()))
-        self._describe(request)
         self._open(fanout, cursor)
 
     def _describe(self, request: Request) -> None:

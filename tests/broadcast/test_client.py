@@ -52,3 +52,20 @@ def test_a_limit_counts_a_customers_part_of_ipv6_as_one() -> None:
     assert site("2001:db8:1:2::1") != site("2001:db8:1:3::1")
     assert site("192.0.2.7") == "192.0.2.7"
     assert site("unknown") == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("address", "counted_as"),
+    [
+        pytest.param("8.8.8.8", "8.8.8.8", id="a stranger"),
+        pytest.param("2a00:1450::1", "2a00:1450::/64", id="a customer's part of IPv6"),
+        pytest.param("1.1.1.7", None, id="a trusted proxy, which may be many"),
+        pytest.param("127.0.0.1", None, id="this machine"),
+        pytest.param("192.168.1.4", None, id="our own network: a proxy that nobody has named"),
+        pytest.param("unknown", None, id="no socket"),
+    ],
+)
+def test_a_bound_on_one_counts_who_can_be_no_more_than_one(
+    address: str, counted_as: str | None
+) -> None:
+    assert Clients(("1.1.1.0/24",)).counted_as(address) == counted_as

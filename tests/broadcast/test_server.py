@@ -237,6 +237,40 @@ def test_one_connection_too_many_is_closed_at_once(loop_run: LoopRun, tmp_path: 
     loop_run(story())
 
 
+def test_one_address_has_so_many_sockets_and_a_stream_is_none_of_them(
+    loop_run: LoopRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadcast.client.is_public", lambda _address: True)
+
+    async def story() -> None:
+        limits = with_limits(address_connections=3)
+        async with member_of(FakeLog(), tmp_path, limits=limits) as member:
+
+            async def ask(head: bytes) -> Raw:
+                raw = await Raw.to(member.port)
+                await raw.send(head)
+                assert (await raw.response(head_only=True)).status in (101, 200)
+                return raw
+
+            held = [await ask(handshake()) for _ in range(5)]
+            held += [await ask(LIVE) for _ in range(3)]
+            extra = await Raw.to(member.port)
+            with contextlib.suppress(ConnectionResetError):
+                assert await extra.ended() == b""
+            held[-1].cut()
+            sockets = member.worker.service.sockets
+            while not sockets.enter("127.0.0.1"):
+                await asyncio.sleep(0.005)
+            sockets.leave("127.0.0.1")
+            held.append(await ask(LIVE))
+            for raw in (*held, extra):
+                raw.cut()
+            while sockets:
+                await asyncio.sleep(0.005)
+
+    loop_run(story())
+
+
 def test_siblings_share_the_public_port_and_nobody_else_does() -> None:
     with bind("127.0.0.1", 0, shared=True) as first:
         port = first.getsockname()[1]

@@ -229,6 +229,42 @@ def test_one_stream_too_many_is_refused(loop_run: LoopRun, tmp_path: Path) -> No
     loop_run(story())
 
 
+def test_one_address_has_so_many_streams_and_others_are_served(
+    loop_run: LoopRun, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        limits = with_limits(address_consumers=2)
+        async with member_of(
+            FakeLog(), tmp_path, limits=limits, trusted_proxies=("127.0.0.1",)
+        ) as member:
+
+            async def ask(address: bytes) -> tuple[int, Raw]:
+                raw = await Raw.to(member.port)
+                more = b"X-Forwarded-For: %s\r\n" % address if address else b""
+                await raw.send(handshake(more=more))
+                return (await raw.response(head_only=True)).status, raw
+
+            held = [await ask(b"8.8.8.8") for _ in range(2)]
+            # The proxy itself, and our own network, may be many.
+            held += [await ask(b"8.8.4.4"), *[await ask(b"10.1.2.3") for _ in range(4)]]
+            held += [await ask(b"") for _ in range(4)]
+            assert {status for status, _ in held} == {101}
+            raw = await Raw.to(member.port)
+            await raw.send(handshake(more=b"X-Forwarded-For: 8.8.8.8\r\n"))
+            refused = await raw.response()
+            assert (refused.status, refused.headers["retry-after"]) == (429, "5")
+            assert json.loads(refused.body)["error"] == "RateLimitExceeded"
+            held[0][1].cut()
+            await until(lambda: member.fanout.streams == len(held) - 1)
+            again, one_more = await ask(b"8.8.8.8")
+            assert again == 101
+            for each in (raw, one_more, *[raw for _, raw in held]):
+                each.cut()
+            await until(lambda: not member.worker.service.streams)
+
+    loop_run(story())
+
+
 # --- cursors on the wire ---
 
 
