@@ -172,6 +172,7 @@ class Store:
         """What the operator wants, where that has changed since `look` saw it.
 
         Raises:
+            ViewWentBack: a backup was restored under an open connection.
             psycopg.Error: see `find_states`.
         """
         connection = self._own()
@@ -179,6 +180,11 @@ class Store:
         version = self.read_version()
         if version == look.version:
             return Wanted(version)
+        if look.version is not None and version < look.version:
+            # What it lacks was said since, and is not to be forgotten beside the log, too.
+            raise ViewWentBack(
+                f"the operator's words had version {look.version}, and the database now has {version}"
+            )
         return Wanted(
             version,
             self.read_hosts(),

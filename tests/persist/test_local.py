@@ -28,6 +28,7 @@ from common.event import Event, decode
 from common.hidden import HIDDEN_NAME
 from common.logged import message_of
 from persist.hidden_file import read_hidden
+from persist.store import ViewWentBack
 from tests.chaos.points import Order, Point, write_orders
 from tests.fix_net import eventually, free_port
 from tests.persist.events import DID, commit_over, did, judged
@@ -450,6 +451,33 @@ def test_no_restored_database_undoes_what_the_operator_said(scene: Scene) -> Non
         desk.said(did(4), TAKEN)
         assert {account: desk.events(account) for account in said} == said
         assert sorted(desk.hidden()) == [down, kept, did(4)]
+
+
+def test_no_backup_restored_under_a_running_persist_undoes_what_the_operator_said(
+    scene: Scene,  # noqa: F811
+) -> None:
+    desk = Desk(scene.place, scene.url)
+    with closing(desk.connection):
+        with desk.place.persist() as persist, closing(Ingest(desk.place.config)) as desk.ingest:
+            desk.ingest.send()
+            assert desk.ingest.reply()
+            desk.operator.ban_host("pds.test")
+            desk.operator.take_down(DID)
+            desk.settles()
+            desk.shows(DID, "takendown", False, True, None)
+            # No connection breaks by that, and nothing is written meanwhile that would tell.
+            desk.connection.execute(
+                "WITH a AS (DELETE FROM takedown), b AS (DELETE FROM account),"
+                " c AS (UPDATE host SET wanted = 'active')"
+                " UPDATE relay SET value = 0 WHERE name IN ('control_version', 'applied_seq')"
+            )
+            persist.join()
+            assert isinstance(persist.error, ViewWentBack)
+        with at_work(desk):
+            assert desk.operator.takedowns("", 9) == [DID]
+            assert scene.rows("SELECT wanted FROM host") == [("banned",)]
+            desk.settles()
+            assert desk.events(DID) == [TAKEN]
 
 
 def test_a_new_database_knows_who_is_taken_down(scene: Scene) -> None:  # noqa: F811
