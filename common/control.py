@@ -293,6 +293,8 @@ _ADD_HOST: Final[LiteralString] = """
     ON CONFLICT (hostname) DO UPDATE SET wanted = 'active', tls = excluded.tls,
         account_limit = excluded.account_limit, trusted = excluded.trusted,
         added_by = excluded.added_by, server_did = excluded.server_did, created_at = now(),
+        alias_of = NULL, level = 'enforce', level_since = now(), waived_at = NULL, checked = 0,
+        per_second = NULL, per_hour = NULL, per_day = NULL, alerts_silenced = false, alert_state = 'ok',
         dial_asked = known.dial_asked + 1
     WHERE known.wanted = 'deleted'
 """

@@ -378,10 +378,25 @@ def test_a_page_of_another_site_changes_nothing_with_a_browsers_password(
     async def story() -> None:
         async with operated(tmp_path, filled_url) as operator:
             path = "/admin/pds/block?host=one.example"
-            response = await operator.ask("POST", path, None, ("Sec-Fetch-Site: cross-site",))
-            assert response.status == 403
+            own = "http://relay:2470"
+            for headers in (
+                ("Sec-Fetch-Site: cross-site",),
+                ("Sec-Fetch-Site: same-site",),
+                # A browser says nothing of the site where the relay is asked without TLS.
+                ("Origin: http://evil.example",),
+                ("Origin: null",),
+                ("Origin: http://127.0.0.1:1",),
+                (f"Origin: {own}.evil.example",),
+            ):
+                response = await operator.ask("POST", path, None, headers)
+                assert response.status == 403, headers
             assert (await operator.get("/admin/audit"))["changes"] == []
-            await operator.post(path, headers=("Sec-Fetch-Site: same-origin",))
+            for headers in (
+                ("Sec-Fetch-Site: same-origin",),
+                ("Sec-Fetch-Site: none",),
+                (f"Origin: {own}",),
+            ):
+                await operator.post(path, headers=headers)
 
     asyncio.run(story())
 

@@ -170,6 +170,22 @@ def test_a_host_that_an_operator_deleted_may_come_back(
     loop_run(story())
 
 
+def test_nothing_that_an_operator_allowed_a_host_outlives_its_deletion(
+    loop_run: LoopRun, tmp_path: Path, url: str, database: psycopg.Connection[Any]
+) -> None:
+    async def story() -> None:
+        async with relay(tmp_path, url) as member, pds() as host:
+            put(
+                database, host.name, wanted="deleted", level="observe", per_second=9, per_hour=99,
+                per_day=999, alerts_silenced=True, alias_of="other.example",
+            )  # fmt: skip
+            assert (await crawl(member, host.name)).status == 200
+            what = "wanted, level, per_second, per_hour, per_day, alerts_silenced, alias_of"
+            assert rows(database, what) == [("active", "enforce", None, None, None, False, None)]
+
+    loop_run(story())
+
+
 # --- names that are refused before anybody is asked ---
 
 
