@@ -13,6 +13,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import islice
 from typing import Final, NamedTuple
 
 from tests.mutants.mutant import Mutant, source_of
@@ -66,9 +67,11 @@ def mutants_of(path: str, count: int) -> list[Mutant]:
         if seen[name] > 1:
             name += f" ({seen[name]})"
         mutant = Mutant(name, path, start, old, new, tool=True)
-        if _is_change(source, mutant):
-            found.append((sha256(f"{SEED} {name}".encode()).digest(), mutant))
-    return [mutant for _, mutant in sorted(found)[:count]]
+        found.append((sha256(f"{SEED} {name}".encode()).digest(), mutant))
+    # In the order of the draw, so that only those are compiled that may be taken.
+    before = ast.dump(tree)
+    drawn = (mutant for _, mutant in sorted(found) if _is_change(before, mutant, source))
+    return list(islice(drawn, count))
 
 
 def _short(text: str) -> str:
@@ -77,10 +80,10 @@ def _short(text: str) -> str:
     return text if len(text) <= 90 else text[:87] + "..."
 
 
-def _is_change(source: str, mutant: Mutant) -> bool:
-    """Whether it compiles, and to something else."""
+def _is_change(before: str, mutant: Mutant, source: str) -> bool:
+    """Whether it compiles, and to something else. before: the tree of `source`."""
     try:
-        return ast.dump(ast.parse(mutant.applied_to(source))) != ast.dump(ast.parse(source))
+        return ast.dump(ast.parse(mutant.applied_to(source))) != before
     except SyntaxError:
         return False
 
