@@ -223,10 +223,13 @@ class Fleet:
             if host not in wanted or _is_another(subscription, wanted[host])
         ]
         for host in gone:
+            if host not in wanted:
+                self.subscriptions[host].stir(Signal.FORBIDDEN)
             self._tasks.pop(host).cancel()
             self._rows.pop(host, None)
         ended = [self.subscriptions.pop(host) for host in gone]
         self._end(ended)
+        rested = self._resting
         self._tell_unread(rows, shards, [s.feed.source.host for s in ended])
         for host, subscription in self.subscriptions.items():
             row = wanted[host]
@@ -244,6 +247,8 @@ class Fleet:
                 continue
             self._rows[row.id] = row
             subscription = self.subscriptions[row.id] = self._subscribe(row, epoch)
+            if row.id in rested:
+                subscription.stir(Signal.ASKED)
             self._tasks[row.id] = group.create_task(subscription.run(), name=f"host {row.hostname}")
             if begun % BEGUN_AT_ONCE == 0:
                 await asyncio.sleep(0)

@@ -3,7 +3,7 @@
                 ┌────────────────── lost, refused, failed: after a delay ◀──────────────────┐
                 ▼                                                                           │
     begin ─▶ WAITING ── due, asked ──▶ QUEUED ── allowed ──▶ DIALLING ── opened ──▶ OPEN ── progress ──▶ READING
-                 └──── forbidden, from anywhere ────▶ RESTING ──── wanted ────▶ QUEUED
+                 └──── forbidden, from anywhere ────▶ RESTING: the end; wanted again, another one begins
 
 What an operator wants comes in as signals, like what is observed, and is told apart in what comes out:
 `observed` is a word of com.atproto.sync.defs#hostStatus. No host is ever given up: who does not answer
@@ -37,7 +37,7 @@ class State(StrEnum):
 class Phase(Enum):
     """How far the way to a host's events has come.
 
-    RESTING: it is not to be read. WAITING: for its time. QUEUED: for its turn among all. DIALLING: from
+    RESTING: it is not to be read any more. WAITING: for its time. QUEUED: for its turn among all. DIALLING: from
     DNS to the end of the handshake. OPEN: connected, and nothing has come of it yet. READING: something has.
     """
 
@@ -70,7 +70,6 @@ class Signal(Enum):
     ERROR_FRAME = auto()
     NUMBERS = auto()
     FORBIDDEN = auto()
-    WANTED = auto()
 
 
 class Delay(Enum):
@@ -114,9 +113,7 @@ _CONNECTED: Final[Mapping[Signal, Step]] = {
 }
 
 TRANSITIONS: Final[Mapping[Phase, Mapping[Signal, Step]]] = {
-    Phase.RESTING: {
-        Signal.WANTED: _TURN,
-    },
+    Phase.RESTING: {},
     Phase.WAITING: {
         Signal.DUE: _TURN,
         Signal.ASKED: _TURN,
@@ -140,7 +137,6 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[Signal, Step]]] = {
     Phase.READING: _CONNECTED,
 }
 """What is not in it changes nothing: a word that comes too late, or is said twice."""
-_ASKING: Final = (Signal.ASKED, Signal.WANTED)
 LINKED: Final = (Phase.DIALLING, Phase.OPEN, Phase.READING)
 """Where something is there to be cut."""
 FAILURES: Final = (
@@ -198,12 +194,11 @@ class Lifecycle:
         random: Random,
         *,
         state: State = State.IDLE,
-        resting: bool = False,
     ) -> None:
-        """Args: state: it was seen in last. resting: it is not to be read, for now."""
+        """Args: state: it was seen in last."""
         self._delays = delays
         self._random = random
-        self.phase = Phase.RESTING if resting else Phase.QUEUED
+        self.phase = Phase.QUEUED
         self.state = state
         self.next_dial_s = inf
         self.failures = 0
@@ -248,10 +243,10 @@ class Lifecycle:
             self.failures += 1
         if signal is Signal.NUMBERS:
             self.looks += 1
-        if signal in _ASKING or signal is Signal.SOONER:
+        if signal in (Signal.ASKED, Signal.SOONER):
             # Somebody has reason to think that it is there: if it is not, not the longest wait again.
             self.failures = min(self.failures, delays.offline_failures)
-            self.urgent = self.urgent or signal in _ASKING
+            self.urgent = self.urgent or signal is Signal.ASKED
         elif signal is Signal.ALLOWED:
             self.urgent = False
         if step.state is not None:

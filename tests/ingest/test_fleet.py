@@ -198,6 +198,37 @@ def test_a_host_that_is_banned_goes_on_being_told_of_once_and_no_more(loop_run: 
     loop_run(story())
 
 
+def test_who_is_unbanned_is_dialled_before_all_that_wait(loop_run: LoopRun) -> None:
+    """A ban that was a mistake, taken back in the middle of a cold start."""
+
+    async def story() -> None:
+        host, table = Host(0, lambda _did: None), MemoryTable()
+        await host.start()
+        name = host.url.removeprefix("http://")
+        table.rows.append(HostRow(1, name, False, 1, 0, wanted="banned"))
+        for number in range(2, 502):
+            table.rows.append(HostRow(number, f"localhost:{number}", False, 1, 0, accounts=number))
+        async with (
+            FakePersist() as persist,
+            ingest(persist, [], "http://localhost:1", table=table) as worker,
+        ):
+            await until(lambda: worker._dialer.waiting > 450)
+            await until(lambda: told(persist, 1) == "banned")
+            table.rows[0] = table.rows[0]._replace(wanted="active")
+            table.versions += 1
+            await until(lambda: host.connections == 1)
+            never = [each for each in worker.subscriptions.values() if not each.life.failures]
+            assert len(never) > 200, "others that were never dialled are behind it"
+            subscription = worker.subscriptions[1]
+            table.rows[0] = table.rows[0]._replace(wanted="banned")
+            table.versions += 1
+            await until(lambda: 1 not in worker.subscriptions)
+            assert subscription.observed == "banned"
+        await host.close()
+
+    loop_run(story())
+
+
 def test_hosts_are_begun_with_without_a_pause_and_dialled_at_the_rate(loop_run: LoopRun) -> None:
     """A start with thousands: the loop is not held up, and their line is as long as they are many."""
 

@@ -150,6 +150,11 @@ class Bench:
             self._wake_at(host, host.life.next_dial_s)
         self._look_soon(host.process)
 
+    def begin_again(self, host: Host) -> None:
+        """A host that was forbidden is wanted again, as ingest.fleet does it."""
+        host.life = Lifecycle(self._delays, self.random)
+        self.tell(host, Signal.ASKED)
+
     def at(self, at_s: float, what: Callable[[], None]) -> None:
         """Have something happen."""
         heappush(self._due, (at_s, next(self._numbers), what))

@@ -148,7 +148,7 @@ def test_flapping_hosts_do_not_keep_the_others_from_their_turn() -> None:
     assert min(turns) > max(turns) / 2
 
 
-def test_another_name_of_a_host_that_is_a_relay_or_refuses_costs_one_dial_in_minutes() -> None:
+def test_a_host_that_is_a_relay_or_refuses_costs_one_dial_in_minutes() -> None:
     for says in (Signal.IS_RELAY, Signal.ERROR_FRAME):
         bench = Bench([Script(says=says), *[Script() for _ in range(20)]])
         bench.run(DAY_S)
@@ -180,6 +180,7 @@ def test_the_rate_is_shared_by_the_processes_and_jittered() -> None:
 
 
 def test_a_ban_ends_a_host_wherever_it_is_and_its_return_is_dialled_at_once() -> None:
+    """As one that has become another name of a host: ingest.fleet forbids either."""
     bench = Bench([Script(down=((30.0 * n, 30.0 * n + 20.0),)) for n in range(200)])
     bench.run(1.0)
     for host in bench.hosts:
@@ -191,7 +192,7 @@ def test_a_ban_ends_a_host_wherever_it_is_and_its_return_is_dialled_at_once() ->
     assert before <= 60, "banned hosts were dialled"
     assert all(process.dials.under_way == 0 for process in bench.processes)
     for host in bench.hosts:
-        bench.tell(host, Signal.WANTED)
+        bench.begin_again(host)
     bench.run(7_200.0 + 10.0)
     assert bench.connected == 200
 

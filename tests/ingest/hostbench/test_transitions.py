@@ -29,7 +29,6 @@ TOO_SLOW      -        -        -          -          WAITING    WAITING
 ERROR_FRAME   -        -        -          -          WAITING    WAITING
 NUMBERS       -        -        -          -          WAITING    WAITING
 FORBIDDEN     -        RESTING  RESTING    RESTING    RESTING    RESTING
-WANTED        QUEUED   -        -          -          -          -
 """
 PHASES, *ROWS = [line.split() for line in EXPECTED.strip().splitlines()]
 CELLS = [
@@ -41,8 +40,9 @@ CELLS = [
 
 def life_in(phase: Phase) -> Lifecycle:
     """A host that has come to a phase in the ordinary way."""
-    life = Lifecycle(DELAYS, Random(1), resting=phase is Phase.RESTING)
+    life = Lifecycle(DELAYS, Random(1))
     way = {
+        Phase.RESTING: (Signal.FORBIDDEN,),
         Phase.WAITING: (Signal.ALLOWED, Signal.FAILED),
         Phase.DIALLING: (Signal.ALLOWED,),
         Phase.OPEN: (Signal.ALLOWED, Signal.OPENED),
@@ -188,7 +188,3 @@ def test_a_quota_is_seen_as_throttled_and_a_ban_before_everything() -> None:
     assert str(life.observed) == "throttled"
     life.on(Signal.FORBIDDEN, NOW_S)
     assert str(life.observed) == "banned"
-    life.on(Signal.WANTED, NOW_S)
-    life.limited = False
-    assert str(life.observed) == "active"
-    assert life.urgent
