@@ -6,9 +6,10 @@ import ssl
 
 import pytest
 
+from ingest.hosts import HostRow
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_persist import FakePersist
-from tests.ingest.fix_worker import ingest, until
+from tests.ingest.fix_worker import MemoryTable, ingest, until
 from tests.simnet.config import NetworkConfig
 from tests.simnet.network import Network
 from tests.simnet.tls import Certificate
@@ -46,4 +47,32 @@ def test_only_the_right_certificate_is_accepted(
                 assert "localhost" in words
             assert len(persist.log) == 1
 
+    loop_run(story())
+
+
+def test_all_hosts_of_a_process_share_one_context(
+    loop_run: LoopRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trust store for each connection was more than a gigabyte over all hosts of another relay."""
+    made: list[ssl.SSLContext] = []
+    make = ssl.create_default_context
+
+    def counted() -> ssl.SSLContext:
+        made.append(make())
+        return made[-1]
+
+    async def story() -> None:
+        table = MemoryTable()
+        for number in range(1, 31):
+            table.rows.append(HostRow(number, f"localhost:{number}", True, 1, 0))
+        async with (
+            FakePersist() as persist,
+            ingest(persist, [], "http://localhost:1", table=table) as worker,
+        ):
+            await until(lambda: len(worker.subscriptions) == 30)
+            await until(lambda: all(host.last_error for host in worker.subscriptions.values()))
+            assert len(made) == 1
+            assert {id(host._tls) for host in worker.subscriptions.values()} == {id(made[0])}
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
     loop_run(story())
