@@ -21,6 +21,7 @@ from broadcast.admin_store import AdminStore
 from broadcast.admin_words import AdminError
 from broadcast.config import STATEMENT_TIMEOUT_MS
 from common.control import ControlPlane, UnknownHost
+from common.database import options
 
 DESKS: Final = 4
 """Requests that are worked off at once."""
@@ -85,8 +86,10 @@ class Desks:
         with psycopg.connect(
             self._url,
             autocommit=True,
-            application_name="standpipe admin",
-            connect_timeout=CONNECT_S,
-            options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
+            **options("admin")
+            | {
+                "connect_timeout": CONNECT_S,
+                "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
+            },
         ) as connection:
             return work(Desk(ControlPlane(connection, who), AdminStore(connection)))

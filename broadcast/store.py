@@ -27,6 +27,7 @@ from broadcast.host_data import (
 from broadcast.rejects import Asked
 from broadcast.xrpc import AccountRow, HostRow
 from common.control import parents
+from common.database import options
 from common.owner import Owner
 from common.reject import COLUMNS, RejectRow
 
@@ -108,7 +109,8 @@ class Store:
             reconnect_timeout=DATABASE_WAIT_S,
             check=AsyncConnectionPool.check_connection,
             open=False,
-            kwargs={
+            kwargs=options("broadcast")
+            | {
                 "autocommit": True,
                 "connect_timeout": 3,
                 "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"

@@ -23,6 +23,7 @@ import orjson
 import psycopg
 
 from common.control import READ_VERSION, parents
+from common.database import connect
 from common.fetch import Fetcher, FetchError
 from common.limits import TRUSTED_ACCOUNT_LIMIT, EventLimits, event_limits, is_trusted
 from common.owner import Owner
@@ -273,9 +274,7 @@ class HostTable:
         try:
             if self._connection is None:
                 self._owner = Owner("the connection for hosts")
-                self._connection = psycopg.connect(
-                    self._url(), autocommit=True, connect_timeout=5, application_name="ingest"
-                )
+                self._connection = connect(self._url(), "ingest hosts")
             self._owner.check()
             return self._connection.execute(sql.encode(), values).fetchall()
         except psycopg.Error:

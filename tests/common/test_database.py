@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import logging
 import threading
@@ -23,6 +24,7 @@ from common.database import (
 )
 from tests.fix_loop import LoopRun
 from tests.fix_postgres import Postgres
+from tests.relay import ROOT
 
 NOBODY = "postgresql://standpipe@127.0.0.1:1/postgres"
 
@@ -226,3 +228,18 @@ def test_a_wait_ends_when_the_process_shall_stop(caplog: pytest.LogCaptureFixtur
 def test_one_attempt_says_why_it_failed() -> None:
     with pytest.raises(psycopg.OperationalError):
         connect(NOBODY, "test")
+
+
+def test_every_process_notices_a_database_that_vanished_without_a_word() -> None:
+    """A query over a dead connection would wait for a quarter of an hour: no ban would be heard of."""
+    openers = {"psycopg.connect", "psycopg.AsyncConnection.connect", "AsyncConnectionPool"}
+    bare = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for stage in ("ingest", "persist", "broadcast", "common")
+        for path in (ROOT / stage).glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in openers
+        and "options(" not in ast.unparse(node)
+    ]
+    assert bare == []
