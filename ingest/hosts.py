@@ -141,6 +141,11 @@ class Table(Protocol):
         Args: trusted: all of these, whatever their domain. added_by: see common/schema.sql.
         """
 
+    def trust(self, hostnames: Iterable[str]) -> list[str]:
+        """Have these count as trusted, but for those of which an operator said whether they do → which
+        do now. Raises: psycopg.Error.
+        """
+
     def note(self, seen: Iterable[Seen]) -> list[MovedUp]:
         """Write down what was seen of hosts at `observe`, and move up whose clean period is over.
 
@@ -241,6 +246,19 @@ class HostTable:
             )
         return added
 
+    def trust(self, hostnames: Iterable[str]) -> list[str]:
+        """Have these count as trusted, but for those of which an operator said whether they do → which
+        do now.
+
+        They were there before anybody named them, or when no host had limits. In the audit log as
+        what the relay did by itself.
+
+        Raises:
+            psycopg.Error: see `wanted`.
+        """
+        given: dict[str, object] = {"names": list(hostnames), "accounts": TRUSTED_ACCOUNT_LIMIT}
+        return [hostname for (hostname,) in self._query(_TRUST, given)]
+
     def note(self, seen: Iterable[Seen]) -> list[MovedUp]:
         """Write down what was seen of hosts at `observe`, and move up whose clean period is over.
 
@@ -303,6 +321,25 @@ _RESTART: Final = """
         ON CONFLICT (name) DO UPDATE SET value = known.value + 1
     )
     SELECT generation FROM anew
+"""
+# As above. What an operator said of a host's limits stands.
+_TRUST: Final = """
+    WITH named AS (
+        UPDATE host SET trusted = true, account_limit = CASE
+            WHEN EXISTS (SELECT FROM audit WHERE subject = hostname AND action = 'set_limits')
+            THEN account_limit ELSE greatest(account_limit, %(accounts)s::int) END
+        WHERE hostname = ANY(%(names)s::text[]) AND NOT trusted AND wanted <> 'deleted'
+            AND NOT EXISTS (SELECT FROM audit WHERE subject = hostname AND action = 'set_trust')
+        RETURNING hostname
+    ), said AS (
+        INSERT INTO audit (who, action, subject, was, now)
+        SELECT 'relay', 'set_trust', hostname, 'false', 'true' FROM named
+    ), raised AS (
+        INSERT INTO relay AS known (name, value)
+        SELECT 'control_version', 1 FROM named LIMIT 1
+        ON CONFLICT (name) DO UPDATE SET value = known.value + 1
+    )
+    SELECT hostname FROM named ORDER BY hostname
 """
 # The database's clock alone measures the period: it runs on while no process of ours does.
 _NOTE_WAIVED: Final = """
@@ -395,7 +432,12 @@ async def seed(
         # A host that is named is read from its first event on, and at the rate of a trusted one: that
         # its operator wants it is said, and all that it ever said is to be read.
         added = await ask(partial(table.add, targets, 0, account_limit, trusted=True))
-        _log.info("hosts of the settings", extra={"fields": {"named": len(named), "new": added}})
+        # Those that are there from before a host had limits, too: else an upgrade would slow them.
+        trusted = await ask(partial(table.trust, [target.hostname for target in targets]))
+        _log.info(
+            "hosts of the settings",
+            extra={"fields": {"named": len(named), "new": added, "trusted_now": trusted}},
+        )
         return
     is_empty = await ask(table.is_empty)
     if relay_url and is_empty:

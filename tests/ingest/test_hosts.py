@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from aiohttp import web
 
+from common.control import Action, ControlPlane, Limits
 from common.fetch import Fetcher, FetchError
 from common.limits import TRUSTED_ACCOUNT_LIMIT, is_trusted
 from common.sharding import SHARD_COUNT
@@ -69,6 +70,39 @@ def test_new_hosts_of_a_trusted_domain_are_marked(postgres_url: str) -> None:
         table.close()
     assert is_trusted("any.example", ["*"])
     assert not is_trusted("any.example", [])
+
+
+def test_who_is_named_is_trusted_though_it_was_there_before_unless_its_operator_said_otherwise(
+    postgres_url: str,
+) -> None:
+    names = ["before.example", "distrusted.example", "limited.example", "deleted.example"]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(SCHEMA)
+        table = HostTable(lambda: postgres_url)
+        table.add([Target(name, tls=True) for name in [*names, "other.example"]], 0, 7)
+        control = ControlPlane(connection, "command:test")
+        control.set_trusted("distrusted.example", True)
+        control.set_trusted("distrusted.example", False)
+        control.set_limits("limited.example", Limits(account_limit=9))
+        control.delete_host("deleted.example")
+        version = table.version()
+        assert table.trust(names) == ["before.example", "limited.example"]
+        found = connection.execute(
+            "SELECT hostname, account_limit FROM host WHERE trusted ORDER BY id"
+        )
+        assert found.fetchall() == [
+            ("before.example", TRUSTED_ACCOUNT_LIMIT), ("limited.example", 9),
+        ]  # fmt: skip
+        # Everybody looks, and who asks learns who did it.
+        assert table.version() == version + 1
+        (said,) = control.audit(2**31, 10, "before.example")
+        assert (said.who, said.action, said.now) == ("relay", Action.SET_TRUST, "true")
+        # Once: what an operator says from here on stays.
+        control.set_trusted("before.example", False)
+        version = table.version()
+        assert table.trust(names) == []
+        assert table.version() == version
+        table.close()
 
 
 # --- the level of a host ---
@@ -225,6 +259,7 @@ def test_named_hosts_are_read_from_their_beginning_and_no_list_is_asked(loop_run
             ]  # fmt: skip
             # Their operator has named them.
             assert table.trusted == [True]
+            assert table.named == ["pds.example", "localhost:2583"]
 
     loop_run(story())
 
