@@ -115,7 +115,7 @@ def take_over(
             return None
         store.raise_epochs(fence.claims())
         try:
-            hidden = _open_hidden(config, store, disk)
+            hidden = _open_hidden(config, store, disk, is_older=_is_older(checkpoint, reached))
         except OSError as error:
             raise Fault(f"cannot write in {config.log_dir}: {error}") from error
         quotas = Quotas()
@@ -126,7 +126,14 @@ def take_over(
         )  # fmt: skip
 
 
-def _open_hidden(config: Config, store: Store, disk: Disk) -> HiddenFile:
+def _is_older(checkpoint: Checkpoint | None, reached: Reached | None) -> bool:
+    """Whether the database is seen to be a backup, or a new one."""
+    return checkpoint is not None and (
+        reached is None or reached.applied_seq < checkpoint.applied_seq
+    )
+
+
+def _open_hidden(config: Config, store: Store, disk: Disk, *, is_older: bool) -> HiddenFile:
     """See that nothing the operator has said is undone by a database that is older than his words.
 
     The log had said all of them up to the file's version; each of them raised it (common.control).
@@ -137,6 +144,12 @@ def _open_hidden(config: Config, store: Store, disk: Disk) -> HiddenFile:
         changed = store.put_words_back(before)
         log.error("the database is older than what its operator said: %d takedowns and bans are as "
                   "they were said last", changed)  # fmt: skip
+    elif before is not None and is_older:
+        # What was said over it since has raised its version; what it lacks cannot be told from what was
+        # taken back since, so that whoever was hidden stays so.
+        changed = store.put_words_back(before, and_keep=True)
+        log.error("the database is older than what its operator said, and more was said since: %d "
+                  "takedowns and bans that it lacked are there again", changed)  # fmt: skip
     elif before is None and (kept := store.keep_takedowns([did for did, _seq in taken_down])):
         # Whether they were reversed since cannot be told.
         log.error("%d accounts are taken down by what the log says, and stay so", kept)

@@ -220,10 +220,12 @@ class Store:
         """
         return [(row[0], row[1]) for row in self._own().execute(_READ_TAKEN_DOWN)]
 
-    def put_words_back(self, hidden: Hidden) -> int:
+    def put_words_back(self, hidden: Hidden, *, and_keep: bool = False) -> int:
         """Let the operator's words be those that were said in the log, where this database is older.
 
         Returns how many takedowns and bans it lacked, or still had.
+
+        Args: and_keep: those that it has stay, as some may have been said since.
 
         Raises:
             psycopg.Error: see `find_states`.
@@ -231,12 +233,14 @@ class Store:
         connection = self._own()
         dids, hosts = list(hidden.taken_down), hidden.hosts
         changed = connection.execute(_ADD_TAKEDOWNS, (dids,)).rowcount
-        changed += connection.execute(_REMOVE_TAKEDOWNS, (dids,)).rowcount
         changed += connection.execute(_ADD_DOMAINS, (hidden.domains,)).rowcount
-        changed += connection.execute(_REMOVE_DOMAINS, (hidden.domains,)).rowcount
+        if not and_keep:
+            changed += connection.execute(_REMOVE_TAKEDOWNS, (dids,)).rowcount
+            changed += connection.execute(_REMOVE_DOMAINS, (hidden.domains,)).rowcount
         names, wanted = list(hosts), list(hosts.values())
         changed += connection.execute(_SET_WANTED, (names, wanted)).rowcount
-        connection.execute(_RAISE_VERSION, (hidden.version,))
+        version = max(hidden.version, self.read_version() + and_keep)
+        connection.execute(_RAISE_VERSION, (version,))
         return changed
 
     def keep_takedowns(self, dids: Sequence[str]) -> int:

@@ -480,6 +480,35 @@ def test_no_backup_restored_under_a_running_persist_undoes_what_the_operator_sai
             assert desk.events(DID) == [TAKEN]
 
 
+def test_no_word_said_over_a_restored_database_hides_that_it_is_older(
+    scene: Scene,  # noqa: F811
+) -> None:
+    scene.place.config = replace(scene.place.config, checkpoint_s=0.1)
+    desk = Desk(scene.place, scene.url)
+    with closing(desk.connection), at_work(desk):
+        desk.settles()
+    scene.back_up()
+    desk = Desk(scene.place, scene.url)
+    with closing(desk.connection), at_work(desk):
+        desk.operator.take_down(DID)
+        desk.operator.ban_domain("bad.test")
+        desk.operator.ban_host("pds.test")
+        desk.settles()
+        desk.shows(DID, "takendown", False, True, None)
+    scene.restore()
+    desk = Desk(scene.place, scene.url)
+    with closing(desk.connection):
+        # While persist is away: strangers have hosts dialled, and an operator goes on.
+        for _ in range(9):
+            desk.operator.dial_host("pds.test")
+        with at_work(desk):
+            desk.settles()
+            assert desk.operator.takedowns("", 9) == [DID]
+            assert desk.operator.banned_domains() == ["bad.test"]
+            assert scene.rows("SELECT wanted FROM host") == [("banned",)]
+            assert desk.events(DID) == [TAKEN]
+
+
 def test_a_new_database_knows_who_is_taken_down(scene: Scene) -> None:  # noqa: F811
     desk = Desk(scene.place, scene.url)
     with closing(desk.connection), at_work(desk):
