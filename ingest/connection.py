@@ -64,6 +64,11 @@ class Connection(asyncio.Protocol):
         self.ended: asyncio.Future[str] = self._loop.create_future()
         """Done when the connection is gone: why, for the operator."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the handshake was done, whatever has become of the connection since."""
+        return self._open
+
     # --- what others ask for ---
 
     def pause(self) -> None:

@@ -50,8 +50,14 @@ async def reach(
             refused = failure
     else:
         raise refused or ConnectionFailed("DNS: no address")
-    async with _step("handshake", limits.handshake_s):
-        await asyncio.shield(connection.opened)
+    try:
+        async with _step("handshake", limits.handshake_s):
+            await asyncio.shield(connection.opened)
+    except ConnectionFailed:
+        # The answer and the end of its time may come in one round of a loop that was held up. What is open
+        # is open: messages may have come of it, and a second connection would bring them again.
+        if not connection.is_open:
+            raise
 
 
 async def _open(

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Self, cast
 
 import pytest
+from websockets.utils import accept_key
 
 from common.names import Address, Names, NoAddress
 from common.target import Target
 from ingest.config import Limits
 from ingest.connection import Connection, ConnectionFailed
 from ingest.reach import reach
+from ingest.splitter import Message
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_host import RawHost, Visit
+from tests.ingest.test_splitter import ws
 
 LIMITS = Limits(dns_s=0.2, tcp_s=5.0, tls_s=0.2, handshake_s=0.2)
 
@@ -108,5 +113,78 @@ def test_another_address_is_tried_when_one_refuses(loop_run: LoopRun) -> None:
             connection = await reached(Told("127.0.0.2", "127.0.0.1"), host.port, limits=Limits())
             assert connection.opened.done()
             connection.close()
+
+    loop_run(story())
+
+
+class LateHost:
+    """A host that answers the handshake, with a message behind it, while we are held up; in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.asked, self.may_answer, self.answered, self.over = (
+            threading.Event() for _ in range(4)
+        )
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.may_answer.set()
+        self.over.set()
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with self._listener.accept()[0] as stream:
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += stream.recv(4096)
+            key = request.split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0].decode()
+            self.asked.set()
+            self.may_answer.wait(20)
+            stream.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n" + ws(b"said")
+            )
+            self.answered.set()
+            self.over.wait(60)
+
+
+def test_an_answer_that_comes_in_the_round_in_which_its_time_ends_is_one(loop_run: LoopRun) -> None:
+    """Or else it is dialled again, and read over two connections: the first is open, and nobody's."""
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        heard: list[Message] = []
+        with LateHost() as host:
+            target = Target(f"host.example:{host.port}", tls=False)
+            connection = Connection(target.stream_uri(None), heard.extend, ping_s=9.0)
+            reaching = asyncio.create_task(
+                reach(
+                    connection, target, LIMITS, names=cast(Names, Told("127.0.0.1")),
+                    tls=ssl.create_default_context(), internal=True,
+                )
+            )  # fmt: skip
+            await asyncio.to_thread(host.asked.wait, 20)
+            # Now the loop is away, until both are there: the answer, and the end of the time for it.
+            ends_s = loop.time() + LIMITS.handshake_s
+            host.may_answer.set()
+            host.answered.wait(20)
+            while time.monotonic() <= ends_s:
+                pass
+            try:
+                await reaching
+            except ConnectionFailed:
+                assert not heard, "given up, and read all the same"
+            else:
+                assert connection.opened.done()
+                while not heard:
+                    await asyncio.sleep(0)
+                assert heard == [b"said"]
+            connection.fail("the test is over")
 
     loop_run(story())
