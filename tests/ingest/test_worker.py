@@ -11,6 +11,7 @@ import cbor2
 
 from common.event import Event, decode
 from common.verdict import DropReason
+from ingest.config import Limits, ResolverLimits
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_persist import FakePersist
 from tests.ingest.fix_worker import LagMeter, ingest, until
@@ -125,10 +126,19 @@ def test_the_real_frames_come_out_as_they_came_but_for_their_seq(loop_run: LoopR
                     document["service"][0]["serviceEndpoint"] = host.url
                     plc.documents[event.did] = document
                     host.messages.append(raw)
-                    host._seqs.append(1)
-                host._next_seq = 2
-            async with ingest(persist, [h.url for h in hosts], plc.url) as worker:
-                await until(lambda: len(persist.log) == 100, lambda: str(worker.reasons()))
+                    host._seqs.append(event.seq)
+                # Its cursors mean what its events say: who comes back with one is given what follows.
+                assert host._seqs == sorted(set(host._seqs))
+                host._next_seq = host._seqs[-1] + 1
+            # Nothing is hurried: all are reached and asked at once, by one loop that is theirs as well.
+            async with ingest(
+                persist, [h.url for h in hosts], plc.url,
+                handshake_s=Limits().handshake_s, resolver_limits=ResolverLimits(),
+            ) as worker:  # fmt: skip
+                await until(
+                    lambda: len(persist.log) == 100,
+                    lambda: f"{len(persist.log)} came out: {worker.reasons()}",
+                )
                 assert worker.conserved()
             for host in hosts:
                 await host.close()
