@@ -243,14 +243,14 @@ class LoopLag:
         """Measure until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            before_s, without_s = loop.time(), _without_cpu_s()
+            before_s, without_s = loop.time(), without_cpu_s()
             await asyncio.sleep(_LOOP_LAG_PERIOD_S)
             now_s = loop.time()
             lag_s = max(0.0, now_s - before_s - _LOOP_LAG_PERIOD_S)
-            self.note(lag_s, now_s, _without_cpu_s() - without_s)
+            self.note(lag_s, now_s, without_cpu_s() - without_s)
 
 
-def _without_cpu_s() -> float:
+def without_cpu_s() -> float:
     """How long this thread was ready to run and was not let, by the system or the machine's host.
 
     Returns: seconds since some start: a queue's time (schedstat's second field) and stolen time
