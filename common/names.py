@@ -46,6 +46,9 @@ SITE_THREADS: Final = 8
 """Of these, names of one site (common/sites.py)."""
 KEPT_MAX: Final = 10_000
 """Names remembered, about 500 bytes each."""
+ADDRESSES_MAX: Final = 8
+"""Addresses of one name that count, the system's first ones. An answer holds thousands: each would be tried
+in turn, ten seconds and more for one that is silent, and all of them be remembered."""
 LINE_MAX: Final = 5_000
 """Names that wait for a thread."""
 
@@ -263,4 +266,4 @@ def _system(name: str) -> _Found:
         for family, _type, _proto, _name, address in answers
         if family in (socket.AF_INET, socket.AF_INET6)
     ]
-    return tuple(dict.fromkeys(found)) or "no address"
+    return tuple(dict.fromkeys(found))[:ADDRESSES_MAX] or "no address"

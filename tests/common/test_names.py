@@ -15,7 +15,7 @@ import pytest
 
 from common import names
 from common.fetch import Fetcher, FetchError
-from common.names import FAILED_S, FOUND_S, Address, Names, NoAddress
+from common.names import ADDRESSES_MAX, FAILED_S, FOUND_S, Address, Names, NoAddress
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_worker import LagMeter, until
 
@@ -100,6 +100,16 @@ def test_what_is_remembered_is_bounded(loop_run: LoopRun, dns: FakeDns) -> None:
         assert dns.asked["29.example"] == 1
         await names.resolve("0.example")
         assert dns.asked["0.example"] == 2
+
+    loop_run(story())
+
+
+def test_a_name_with_thousands_of_addresses_has_a_few(loop_run: LoopRun, dns: FakeDns) -> None:
+    dns.answers["pds.example"] = [f"93.184.{at // 250}.{at % 250}" for at in range(4_000)]
+
+    async def story() -> None:
+        found = await Names().resolve("pds.example")
+        assert [address.host for address in found] == dns.answers["pds.example"][:ADDRESSES_MAX]
 
     loop_run(story())
 
