@@ -165,9 +165,11 @@ def test_s_syn_10_more_syncs_than_anybody_needs_wait() -> None:
         unseen(scene)
         line.take(scene.synced(newest(scene)))
         line.answer()
-    assert 0 < len(line.sent) < 300
-    assert line.drops == []
     sent = len(line.sent)
-    line.passes(3600.0)
-    assert sent < len(line.sent)
+    assert 0 < sent < 300
     assert line.drops == []
+    line.passes(3600.0)
+    # Some come later; what would keep its host's cursor behind for too long is dropped, and counted.
+    assert sent < len(line.sent)
+    assert {drop.reason for drop in line.drops} == {DropReason.RATE_LIMITED}
+    assert len(line.sent) + len(line.drops) == 300
