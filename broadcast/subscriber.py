@@ -52,8 +52,10 @@ from common.settings import MAX_BROADCAST_PROCESSES
 
 _BYTES_ACKED: Final = struct.Struct("=120xQ")
 """tcpi_bytes_acked of struct tcp_info. Source: linux/tcp.h."""
-_RETRY_AFTER_S: Final = "5"
-_RETRY_AT_A_SIBLING_S: Final = "1"
+_NOT_NOW: Final = HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable"
+_TOO_MANY: Final = HTTPStatus.TOO_MANY_REQUESTS, "RateLimitExceeded"
+_LATER: Final = {"Retry-After": "5"}
+_AT_A_SIBLING: Final = {"Retry-After": "1"}
 _AGENT_CHARS: Final = 200
 """Of a User-Agent, as an operator is shown it."""
 _quiet: Final = logging.getLogger("standpipe.websocket")
@@ -218,14 +220,11 @@ class Subscriber(asyncio.Protocol):
             return
         if fanout is None or service.draining:
             words = "this member ends" if service.draining else "the log is not there yet"
-            again_s = _RETRY_AT_A_SIBLING_S if service.draining else _RETRY_AFTER_S
-            more = {"Retry-After": again_s}
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", words, more)
+            again = _AT_A_SIBLING if service.draining else _LATER
+            self._refuse(*_NOT_NOW, words, again)
             return
         if fanout.streams >= service.limits.consumers:
-            more = {"Retry-After": _RETRY_AFTER_S}
-            words = "too many streams"
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", words, more)
+            self._refuse(*_NOT_NOW, "too many streams", _LATER)
             return
         response = self._conn.accept(request)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
@@ -234,9 +233,7 @@ class Subscriber(asyncio.Protocol):
         self._describe(request)
         who = service.clients.counted_as(self.address)
         if not service.streams.enter(who):
-            more = {"Retry-After": _RETRY_AFTER_S}
-            words = "too many streams of this address"
-            self._refuse(HTTPStatus.TOO_MANY_REQUESTS, "RateLimitExceeded", words, more)
+            self._refuse(*_TOO_MANY, "too many streams of this address", _LATER)
             return
         self._counted_as = who
         response.headers["Server"] = SERVER
