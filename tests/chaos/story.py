@@ -158,7 +158,9 @@ class Story:
         with closing(connect(self.database_url, "test")) as connection:
             ensure_schema(connection)
             connection.execute(
-                "INSERT INTO host (id, hostname, account_limit) VALUES (%s, 'h', 9)", (HOST,)
+                # Three accounts come after three others, without an end.
+                "INSERT INTO host (id, hostname, account_limit) VALUES (%s, 'h', 1000000)",
+                (HOST,),
             )
         self._listener = Broadcaster(self._config)
         self._reader = SegmentReader(self.log_dir)
