@@ -12,7 +12,8 @@ come to the same moves and each does its own; what becomes of it the table decid
 (ingest.lease_table).
 
 Nothing moves to and fro: a move begins only where two processes are further apart than a tolerance, and
-leaves them at half of that distance at the most.
+leaves them at half of that distance at the most. Nor for next to nothing: while so little comes that no
+process feels it, shards go only to who reads less than half as many hosts as others, as one that has just come.
 
 No I/O and no clock: what is past was told by the database.
 
@@ -47,6 +48,9 @@ EMPTY_LOAD: Final = 0.001
 """The same for a shard: where there is nothing else, the counts are even."""
 TOLERANCE: Final = 0.15
 """Two processes whose loads are no further apart than this share of a fair load are even."""
+WORTH: Final = 50.0
+"""For less no host is cut off from one process to be read by another: messages a second, one in twenty of
+what a process judges. One burst of one small host sways more than a share of next to nothing."""
 
 
 class Me(NamedTuple):
@@ -191,14 +195,19 @@ def _moves(
     shards = sum(map(len, rest.values()))
     fair = sum(carried.values()) / len(carried) - EMPTY_LOAD * shards / len(carried)
     apart = 1.5 * EMPTY_LOAD + TOLERANCE * fair
+    hosts = {member: sum(row.hosts for row in its) for member, its in owned.items()}
+    few = sum(hosts.values()) / len(hosts) / 2
+    # Where nothing is measured the counts decide, and those do not sway.
+    worth = min(WORTH, sum(row.load for its in owned.values() for row in its))
     found: list[int] = []
     while len(found) < min(most, shards):
         least = min(carried, key=lambda member: (carried[member], member))
+        worthwhile = apart if hosts[least] < few else max(apart, worth)
         for member in sorted(carried, key=lambda member: (-carried[member], member)):
             gap = carried[member] - carried[least]
             fitting = [row for row in rest[member] if row.weight <= 0.75 * gap]
             # Where one shard is all the load, the others are not worth moving.
-            if gap > apart and sum(row.weight for row in fitting) > apart / 2:
+            if gap > worthwhile and sum(row.weight for row in fitting) > worthwhile / 2:
                 break
         else:
             return found

@@ -98,7 +98,7 @@ class World:
         self.still = False
         self.table = MemoryLeases(clock=lambda: self.now_s + self.turned_s)
         self.fence = Fence()
-        self.loads = {n: random.paretovariate(1.5) for n in range(SHARD_COUNT)}
+        self.loads = {n: 10 * random.paretovariate(1.5) for n in range(SHARD_COUNT)}
         self.running: dict[int, Process] = {}
         self.speaks: dict[tuple[int, int], int] = {}
         """By shard and epoch: which life of which process."""

@@ -14,7 +14,7 @@ import pytest
 
 from common.paths import Paths
 from common.sharding import shard_of
-from ingest.share import HOST_LOAD, TOLERANCE
+from ingest.share import HOST_LOAD, TOLERANCE, WORTH
 from tests.pipeline.house import FLOW_S, STORY_S, House, house
 from tests.pipeline.test_kill import flows, replay_of
 from tests.pipeline.test_leases import standing_still
@@ -83,15 +83,20 @@ def carried(at: House) -> dict[int | None, float]:
 
 
 def even(at: House, members: set[int]) -> bool:
-    """Whether these carry all of it, and about alike; and every host is connected."""
+    """Whether these carry all of it, each reads its hosts, and none carries so much more that it is worth a move;
+    and every host is connected."""
     found = carried(at)
     if {owner for owner, weight in found.items() if weight} != members:
         return False
+    rows = table(at).values()
+    hosts = [sum(count for owner, _, count in rows if owner == member) for member in members]
+    if min(hosts) < sum(hosts) / len(hosts) / 2:
+        return False
+    weights = [load + HOST_LOAD * count for _, load, count in rows]
+    fair = sum(weights) / len(members)
     apart = (max(found.values()) - min(found.values())) * len(members)
     # One shard more or less, where there are few hosts.
-    heaviest = max(load + HOST_LOAD * hosts for _, load, hosts in table(at).values())
-    total = sum(load + HOST_LOAD * hosts for _, load, hosts in table(at).values())
-    bound = TOLERANCE + heaviest / total * len(members)
+    bound = max(TOLERANCE, WORTH / fair) + max(weights) / fair
     return apart <= bound and all_read(at)
 
 
