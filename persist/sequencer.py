@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from common.account_state import state_after, state_held
+from common.account_state import counts, state_after, state_held
 from common.chunk import ROW, account_key
 from common.conservation import Balance, Logged
 from common.envelope import (
@@ -346,6 +346,17 @@ class Sequencer:
         for host, by in self._quotas.move(before, after):
             self._tallies.count(host, by)
 
+    def _is_one_too_many(self, event: Judged, state: AccountState) -> bool:
+        """Whether an account would become one of a host's that has as many as it may."""
+        kind, ours = event.kind, event.marks & _OURS
+        if not state.host:
+            return kind != _IDENTITY and not ours and self._quotas.is_full(event.host)
+        if counts(state) or state.over_limit:
+            return False
+        # Deleted accounts take no room, so those that come back could be any number.
+        after = state_after(state, kind, event.after, event.host, event.marks)
+        return bool(counts(after)) and self._quotas.is_full(after.host)
+
     def _reply(self, route: bytes) -> Reply:
         reply = self.group.replies.get(route)
         if reply is None:
@@ -405,13 +416,8 @@ class Sequencer:
             fates.back += 1
             return
         kind = event.kind
-        if (
-            not state.host
-            and kind != _IDENTITY
-            and not marks & _OURS
-            and self._quotas.is_full(host)
-        ):
-            # S-RAT-07. Its first event, which would have made it one of the host's.
+        if (not state.host or kind == _ACCOUNT) and self._is_one_too_many(event, state):
+            # S-RAT-07. Its first event, which would have made it one of the host's; or it was deleted there.
             state = self._say(did, Word.THROTTLE, event.received_us, state, host)
             self._recalls.sent_back(member, did, event.recall)
             reply.back.append((event.position, state))

@@ -314,6 +314,34 @@ def test_a_deleted_account_makes_room_and_so_does_one_that_moves_away(desk: Desk
     assert desk.events(did(5)) == [OVER]
 
 
+def test_deleted_accounts_that_come_back_are_no_way_around_the_limit(desk: Desk) -> None:
+    host = desk.host("small.test", 1)
+    first = desk.arrive(did(1), host)
+    gone = first._replace(active=False, status="deleted")
+    assert desk.say(
+        did(1), first, kind=Kind.ACCOUNT, host=host, active=False, status="deleted"
+    ).logged
+    desk.arrive(did(2), host)
+    back: dict[str, Any] = {"kind": Kind.ACCOUNT, "host": host, "active": True, "status": None}
+    ((_, held),) = desk.say(did(1), gone, **back).back
+    assert held == gone._replace(local="throttled", over_limit=True)
+    assert desk.say(did(1), held, **back).logged
+    assert desk.events(did(1)) == [OVER]
+    desk.counted(host, 2)
+    # One that says so again is where it was.
+    there = held._replace(active=True, status=None)
+    assert desk.say(did(1), there, **back).logged
+    desk.operator.set_limits("small.test", Limits(account_limit=2))
+    desk.said(did(1), OVER, FREE)
+    # With room there it simply comes back.
+    free = there._replace(local=None, over_limit=False)
+    assert desk.say(
+        did(1), free, kind=Kind.ACCOUNT, host=host, active=False, status="deleted"
+    ).logged
+    assert desk.say(did(1), free._replace(active=False, status="deleted"), **back).logged
+    assert desk.events(did(1)) == [OVER, FREE]
+
+
 def test_an_account_that_moves_to_a_full_host_is_not_held_there(desk: Desk) -> None:
     host = desk.host("full.test", 0)
     state = desk.arrive(DID)
