@@ -160,6 +160,12 @@ def test_what_is_known_is_said_in_this_order() -> None:
         assert (answer.status, answer.body["error"]) == (403, "HostBanned")
 
 
+def test_another_name_of_a_host_is_looked_at_again() -> None:
+    assert crawl.is_alias(facts(known(alias_of="pds.example.com")))
+    assert not crawl.is_alias(facts(known()))
+    assert not crawl.is_alias(facts())
+
+
 def test_the_operators_word_counts_before_the_setting() -> None:
     rules = Rules(is_open=True, per_day=5)
     assert crawl.is_open(facts(), rules)

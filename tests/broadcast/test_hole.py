@@ -8,7 +8,7 @@ import cbor2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcast.hole import Cause, Hole, stretch_of
+from broadcast.hole import Cause, Hole, shown_of, stretch_of
 from common.chunk import Chunk
 from tests.broadcast.fakes import FakeLog
 
@@ -37,6 +37,9 @@ def test_a_hole_names_first_and_last_missing_seq_and_why() -> None:
     assert told(bytes(hole.frames_from(1))) == (5, 8, Cause.DAMAGED.value)
     assert told(bytes(hole.frames_from(8))) == (8, 8, Cause.DAMAGED.value)
     assert told(bytes(Hole(2, 1_000_003, Cause.LEFT_OUT).frames_from(2)))[:2] == (2, 1_000_002)
+    # What consumers get of it counts as no event.
+    (frame,), events = shown_of(hole, 5, {})
+    assert (bytes(frame), events) == (bytes(hole.frames_from(5)), 0)
 
 
 @given(

@@ -13,6 +13,7 @@ _NODE: Final = "ingest/node.py"
 _EVENT: Final = "common/event.py"
 _WORKER: Final = "persist/worker.py"
 _SEGMENTS: Final = "persist/segment_log.py"
+_LIFECYCLE: Final = "ingest/lifecycle.py"
 _SHARE: Final = "ingest/share.py"
 _LEASE_TABLE: Final = "ingest/lease_table.py"
 _INLET: Final = "broadcast/inlet.py"
@@ -1569,6 +1570,81 @@ _OF_LIMITS: Final = (
     ),
 )
 
+_OF_CONTROL: Final = (
+    Bug(
+        _LIFECYCLE,
+        "            self.failures = min(self.failures, delays.offline_failures)\n",
+        "",
+        "Who is asked for waits the longest again when he does not answer",
+    ),
+    Bug(
+        _LIFECYCLE,
+        "restart=signal is Signal.NUMBERS and self.looks >= delays.looks",
+        "restart=signal is Signal.NUMBERS",
+        "One strange connection is enough to begin a host's numbers anew",
+    ),
+    Bug(
+        "ingest/dials.py",
+        "            if self._places.get(host) == number:\n                break\n",
+        "            break\n",
+        "Who has left the line is dialled all the same",
+    ),
+    Bug(
+        "broadcast/admin_gate.py",
+        "        if name not in self._seen:\n            return 0.0\n",
+        "",
+        "An attack locks out whoever never had a wrong password",
+    ),
+    Bug(
+        "common/hidden.py",
+        "        if flags & _HELD:\n            continue\n",
+        "",
+        "What was held back is told to who reads from the log",
+    ),
+    Bug(
+        "common/hidden.py",
+        "(seq < taken_down or kind != _IDENTITY)",
+        "kind != _IDENTITY",
+        "An identity event of before a takedown is shown behind it",
+    ),
+    Bug(
+        "broadcast/curtain.py",
+        "            if self._read is None:\n                raise\n",
+        "",
+        "A broadcaster begins without knowing whom to hide",
+    ),
+    Bug(
+        "persist/quotas.py",
+        "self._live.get(host, 0) - self._over.get(host, 0) >= limit",
+        "self._live.get(host, 0) >= limit",
+        "Accounts over a host's limit take room",
+    ),
+    Bug(
+        "persist/wishes.py",
+        "if now_s < self._room_due_s or applied_seq < self._room_seq:",
+        "if now_s < self._room_due_s:",
+        "Accounts are released again before the view knows that they were",
+    ),
+    Bug(
+        "persist/wishes.py",
+        "        if self._asked or self._orders or busy:\n            return None\n        # In turn",
+        "        if self._asked or busy:\n            return None\n        # In turn",
+        "What is wanted is compared with the past while orders are left",
+    ),
+    Bug(
+        "broadcast/crawl.py",
+        '    if known is not None and known.wanted == "banned":\n',
+        "    if False:\n",
+        "A banned host that asks to be read is not told that it is banned",
+    ),
+    Bug(
+        "common/names.py",
+        "        if not internal:\n",
+        "        if False:\n",
+        "A name that leads to an address within is connected to",
+    ),
+)
+
 BUGS: Final[tuple[Bug, ...]] = (
     *_OF_THE_JUDGE,
     *_OF_THE_TREE,
@@ -1584,4 +1660,5 @@ BUGS: Final[tuple[Bug, ...]] = (
     *_OF_HOLES,
     *_OF_INSPECTION,
     *_OF_CUTS,
+    *_OF_CONTROL,
 )

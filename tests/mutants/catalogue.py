@@ -53,7 +53,9 @@ TARGETS: Final[dict[str, Target]] = {
     "common/syntax.py": Target(
         5, ("tests/common/test_syntax.py", "tests/interop/test_syntax_vectors.py", _SPEC)
     ),
-    "common/account_state.py": Target(2, (*_JUDGE, "tests/persist/test_same_states.py")),
+    "common/account_state.py": Target(
+        2, ("tests/persist/test_quotas.py", *_JUDGE, "tests/persist/test_same_states.py")
+    ),
     "ingest/signature.py": Target(
         5, ("tests/ingest/test_signature.py", "tests/interop/test_crypto_vectors.py", _SPEC)
     ),
@@ -69,8 +71,10 @@ TARGETS: Final[dict[str, Target]] = {
     "ingest/settling.py": Target(8, (*_PIPELINE, "tests/ingest/test_needs.py", _FAIR)),
     "ingest/in_flight.py": Target(2, _PIPELINE),
     "ingest/outlet.py": Target(0, ("tests/ingest/test_outlet.py",)),
-    "ingest/limiter.py": Target(0, ("tests/ingest/test_limiter.py",)),
-    "ingest/fairness.py": Target(0, ("tests/ingest/test_fairness.py",)),
+    "ingest/limiter.py": Target(4, ("tests/ingest/test_limiter.py",)),
+    "ingest/fairness.py": Target(4, ("tests/ingest/test_fairness.py",)),
+    "ingest/lifecycle.py": Target(4, ("tests/ingest/hostbench/test_transitions.py",)),
+    "ingest/dials.py": Target(4, ("tests/ingest/test_dialer.py", "tests/ingest/test_moved.py")),
     "ingest/turns.py": Target(0, ("tests/ingest/test_turns.py",)),
     "ingest/waiting.py": Target(8, ("tests/ingest/test_waiting.py", *_PIPELINE)),
     "common/rates.py": Target(4, ("tests/ingest/test_rates.py", *_PIPELINE)),
@@ -82,6 +86,7 @@ TARGETS: Final[dict[str, Target]] = {
         (
             "tests/persist/test_sequencer.py",
             "tests/persist/test_ours.py",
+            "tests/persist/test_local.py",
             _SPEC,
             "tests/persist/test_fence.py",
             "tests/persist/test_balance.py",
@@ -108,6 +113,8 @@ TARGETS: Final[dict[str, Target]] = {
     "persist/fence.py": Target(3, ("tests/persist/test_fence.py",)),
     "ingest/share.py": Target(7, ("tests/ingest/test_share.py",)),
     "ingest/lease_table.py": Target(0, ("tests/ingest/test_lease_table.py",)),
+    "persist/quotas.py": Target(5, ("tests/persist/test_quotas.py",)),
+    "persist/wishes.py": Target(4, ("tests/persist/test_wishes.py",)),
     "persist/gate.py": Target(0, ("tests/persist/test_gate.py",)),
     "persist/inlet.py": Target(0, ("tests/persist/test_gate.py",)),
     "common/owner.py": Target(1, ("tests/common/test_owner.py",)),
@@ -116,6 +123,9 @@ TARGETS: Final[dict[str, Target]] = {
         3, ("tests/broadcast/test_hole.py", "tests/broadcast/test_gaps.py")
     ),
     "broadcast/ring.py": Target(3, ("tests/broadcast/test_ring.py",)),
+    "broadcast/admin_gate.py": Target(3, ("tests/broadcast/test_admin_gate.py",)),
+    "broadcast/crawl.py": Target(3, ("tests/broadcast/test_crawl.py",)),
+    "broadcast/curtain.py": Target(0, ("tests/broadcast/test_curtain.py",)),
     "broadcast/playback.py": Target(0, ("tests/broadcast/test_gaps.py",)),
     "broadcast/damage.py": Target(1, ("tests/broadcast/test_damage.py",)),
     "broadcast/inlet.py": Target(
@@ -132,6 +142,8 @@ TARGETS: Final[dict[str, Target]] = {
     "common/log_walk.py": Target(
         0, ("tests/common/test_log_walk.py", "tests/persist/test_verify.py")
     ),
+    "common/hidden.py": Target(4, ("tests/common/test_hidden.py",)),
+    "common/names.py": Target(0, ("tests/common/test_names.py",)),
     "common/logged.py": Target(0, ("tests/persist/test_verify.py",)),
     "persist/known.py": Target(6, ("tests/persist/test_known.py", "tests/persist/test_verify.py")),
     "persist/verify.py": Target(0, ("tests/persist/test_verify.py",)),

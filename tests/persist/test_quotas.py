@@ -76,3 +76,12 @@ def test_a_host_that_is_not_known_has_no_limit_and_is_asked_for() -> None:
     found.know([known(3, limit=0)])
     assert 3 in found
     assert found.is_full(3)
+
+
+def test_the_first_one_over_a_hosts_limit_is_one_and_a_host_without_accounts_has_none() -> None:
+    found = quotas(limit=2, live=2)
+    assert found.live(2) == 0
+    found.move(NEVER_SEEN, OVER)
+    assert list(found.room()) == []
+    found.know([known(limit=9)])
+    assert list(found.room()) == [(1, 1)]

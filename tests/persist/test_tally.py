@@ -25,3 +25,13 @@ def test_what_was_taken_is_not_told_again() -> None:
     tallies.add(1, int(Mark.WAIVED))
     assert tallies.take() == [HostTally(1, 0, 1)]
     assert tallies.take() == []
+
+
+def test_the_accounts_of_a_host_are_counted_beside_its_events() -> None:
+    tallies = Tallies()
+    tallies.count(1, 1)
+    tallies.count(1, 1)
+    tallies.count(2, -1)
+    tallies.add(2, int(Mark.WAIVED))
+    assert tallies.take() == [HostTally(2, 0, 1, -1), HostTally(1, 0, 0, 2)]
+    assert tallies.take() == []
