@@ -46,7 +46,6 @@ HARMLESS: Final[dict[str, str]] = {
     "is why somebody was refused",
     "ingest/share.py Contact.__init__: 0.0 → 1.0 (3)": _FIRST_HEARD,
     "ingest/share.py Contact.__init__: self._started_s = 0.0 → pass": _FIRST_HEARD,
-    "ingest/share.py plan: room > 0 → (room >= 0)": "where there is room for none, none are taken",
     "persist/checkpoint.py decode_checkpoint: len(data) < _HEAD.size + _CRC.size → "
     "(len(data) <= _HEAD.size + _CRC.size)": "a head and a CRC with nothing between were never "
     "written; what is cut to that length is refused by its CRC",
