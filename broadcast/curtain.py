@@ -35,6 +35,11 @@ class Curtain:
         self._read: tuple[int, int, int] | None = None
         self._told: tuple[int, int, int] | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the file was read; before that nobody can tell whom to hide."""
+        return self._path is None or self._read is not None
+
     def passes(self, chunk: Chunk) -> None:
         """A chunk is about to be published.
 
@@ -55,7 +60,7 @@ class Curtain:
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            # Persist writes it before it takes anybody down.
+            # Persist writes it at each start, and before it takes anybody down.
             return
         name = (found.st_ino, found.st_mtime_ns, found.st_size)
         if name == self._read:

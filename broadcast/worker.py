@@ -201,10 +201,16 @@ class Worker:
             await asyncio.sleep(DATABASE_CHECK_S)
 
     async def _log_appears(self, playback: Playback, stopping: asyncio.Event) -> bool:
-        """Wait until there is a log: it has events, or its writer has spoken."""
+        """Wait until there is a log, and it is known whom to hide: it has events, or its writer has spoken.
+
+        Raises:
+            HiddenError, OSError: whom to hide cannot be read.
+        """
         said_s = float("-inf")
         while not stopping.is_set():
-            if playback.durable_seq or self._knocked:
+            # Beside a log that was restored without it there is no such file until persist has begun.
+            playback.curtain.look()
+            if playback.curtain.is_known and (playback.durable_seq or self._knocked):
                 return True
             if asyncio.get_running_loop().time() - said_s >= SAY_AGAIN_S:
                 said_s = asyncio.get_running_loop().time()

@@ -53,6 +53,12 @@ def hide(folder: Path, **seq_of: int) -> None:
     new.replace(folder / HIDDEN_NAME)
 
 
+@pytest.fixture(autouse=True)
+def nobody_is_hidden(tmp_path: Path) -> None:
+    """Persist writes the file at each start."""
+    hide(tmp_path)
+
+
 def history(log: FakeLog) -> list[int]:
     """Chunks of both accounts, one with the bad one alone, and words of the relay; the good one's."""
     commit = Kind.COMMIT
@@ -179,6 +185,28 @@ def test_a_broadcaster_that_begins_knows_whom_to_hide(tmp_path: Path, loop_run: 
         async with member_of(log, tmp_path, log_dir=tmp_path) as member:
             member.publish(tell(log, (GOOD, Kind.COMMIT, 0)))
             assert await replayed(member, 0, 11) == [*shown, 11]
+
+    loop_run(story())
+
+
+def test_nothing_is_served_before_it_is_known_whom_to_hide(
+    tmp_path: Path, loop_run: LoopRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log was restored without the file that says so."""
+    log = FakeLog()
+    looks: list[None] = []
+    look = Curtain.look
+    (tmp_path / HIDDEN_NAME).unlink()
+    monkeypatch.setattr(Curtain, "look", lambda self: looks.append(look(self)))
+
+    async def story() -> None:
+        shown = history(log)
+        async with member_of(log, tmp_path, log_dir=tmp_path, persist=False) as member:
+            await until(lambda: len(looks) > 3)
+            assert member.worker.service.fanout is None
+            hide(tmp_path, bad=11)
+            await until(lambda: member.worker.service.fanout is not None)
+            assert await replayed(member, 0, shown[-1]) == shown
 
     loop_run(story())
 
