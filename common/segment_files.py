@@ -23,6 +23,7 @@ from common.chunk import UnknownFormat
 SUFFIX: Final = ".seg"
 INDEX_SUFFIX: Final = ".idx"
 HEAD_NAME: Final = "head"
+CHECKPOINT_NAME: Final = "checkpoint"
 LOCK_NAME: Final = "lock"
 RESTORED_NAME: Final = "restored"
 

@@ -12,12 +12,11 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from common.segment_files import CHECKPOINT_NAME
 from persist.checkpoint import Checkpoint, CheckpointError, decode_checkpoint, encode_checkpoint
 from persist.disk import Disk
 
 log: Final = logging.getLogger(__name__)
-
-CHECKPOINT_NAME: Final = "checkpoint"
 
 
 def write_checkpoint(disk: Disk, log_dir: Path, checkpoint: Checkpoint) -> None:

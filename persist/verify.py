@@ -32,9 +32,8 @@ from common.event import Event
 from common.log import Damaged
 from common.log_walk import Broken, Found, read_told, walk
 from common.logged import open_row
-from common.segment_files import list_segments, segment_path
+from common.segment_files import CHECKPOINT_NAME, list_segments, segment_path
 from persist.checkpoint import Checkpoint, CheckpointError, decode_checkpoint
-from persist.checkpoint_file import CHECKPOINT_NAME
 from persist.findings import SHOWN, Report
 from persist.known import ALL, NOTHING, Fold, after, differing, unpack
 from persist.replay import Logged

@@ -6,14 +6,11 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from common.chunk import ChunkKind
 from common.command.log_words import Claim, Hole, Summary
 from common.log_walk import Broken, Step, heads, read_told
-from common.segment_files import HEAD_NAME, list_segments, segment_path
-
-CHECKPOINT_NAME: Final = "checkpoint"
+from common.segment_files import CHECKPOINT_NAME, HEAD_NAME, list_segments, segment_path
 
 
 def look(folder: Path) -> Summary:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.envelope import HostCursor, ShardClaim
+from common.segment_files import CHECKPOINT_NAME
 from persist import checkpoint_file
 from persist.checkpoint import (
     VERSION,
@@ -19,7 +20,7 @@ from persist.checkpoint import (
     decode_checkpoint,
     encode_checkpoint,
 )
-from persist.checkpoint_file import CHECKPOINT_NAME, read_checkpoint, write_checkpoint
+from persist.checkpoint_file import read_checkpoint, write_checkpoint
 from persist.duplicates import Lagging
 from tests.persist.disks import RecordingDisk
 

@@ -10,7 +10,7 @@ import pytest
 
 from common.database import connect, ensure_schema
 from common.envelope import NEVER_SEEN, Batch, HostCursor, Judged, Kind, Reply, ShardClaim
-from persist.checkpoint_file import CHECKPOINT_NAME
+from common.segment_files import CHECKPOINT_NAME
 from persist.fence import Fence
 from persist.store import Store
 from tests.persist.events import DID, did, judged

@@ -19,11 +19,11 @@ import pytest
 from common.database import connect, ensure_schema
 from common.envelope import NEVER_SEEN, HostCursor, Mark
 from common.log import Damaged
-from common.segment_files import HEAD_NAME, list_segments, segment_path
+from common.segment_files import CHECKPOINT_NAME, HEAD_NAME, list_segments, segment_path
 from ingest.did_document import Identity
 from ingest.judge import Accept, Source, judge
 from ingest.signature import K256Key
-from persist.checkpoint_file import CHECKPOINT_NAME, read_checkpoint
+from persist.checkpoint_file import read_checkpoint
 from persist.opening import FASTEST_EVENTS_S, UNKNOWN_AGE_S, Refused, floor_over
 from persist.segment_log import SKIPPED_AFTER_LOSS
 from persist.store import Store, ViewWentBack

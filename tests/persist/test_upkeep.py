@@ -14,10 +14,11 @@ import pytest
 
 from common.chunk import account_key
 from common.envelope import NEVER_SEEN, HostCursor, ShardClaim
+from common.segment_files import CHECKPOINT_NAME
 from persist import upkeep as module
 from persist.account import Accounts
 from persist.checkpoint import Checkpoint, KnownHost
-from persist.checkpoint_file import CHECKPOINT_NAME, read_checkpoint
+from persist.checkpoint_file import read_checkpoint
 from persist.config import Config
 from persist.duplicates import Duplicates
 from persist.fence import Fence

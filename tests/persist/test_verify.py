@@ -14,10 +14,9 @@ import pytest
 
 from common.chunk import HEAD, Chunk, Row, encode_chunk, peek_head
 from common.log_walk import Found, walk
-from common.segment_files import HEAD_NAME, HeadFile, list_segments, segment_path
+from common.segment_files import CHECKPOINT_NAME, HEAD_NAME, HeadFile, list_segments, segment_path
 from persist import verify
 from persist.checkpoint import decode_checkpoint, encode_checkpoint
-from persist.checkpoint_file import CHECKPOINT_NAME
 from persist.verify import CURSOR_SLACK, main
 from tests.fix_postgres import Postgres
 from tests.persist.running import Relay

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from common.chunk import decode_chunk
 from common.log import Damaged
 from common.segment_files import (
+    CHECKPOINT_NAME,
     HEAD_NAME,
     HeadFile,
     HeadMissing,
@@ -30,7 +31,7 @@ from common.segment_files import (
 )
 from common.segments import SegmentReader
 from persist.checkpoint import Checkpoint
-from persist.checkpoint_file import CHECKPOINT_NAME, read_checkpoint, write_checkpoint
+from persist.checkpoint_file import read_checkpoint, write_checkpoint
 from persist.disk import Disk
 from persist.segment_log import SegmentLog
 from tests.log_contract import TIME_US, events, pack
