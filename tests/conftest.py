@@ -2,4 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
 pytest_plugins = ["tests.fix_loop", "tests.fix_net", "tests.fix_postgres"]
+
+# A shell that starts the tests in the background has them ignore these, and every process of a relay
+# under test with them: none would hear Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)

@@ -128,14 +128,17 @@ def test_tail_follows_what_becomes_durable(written: Written) -> None:
         lines: list[str] = []
         reading = threading.Thread(target=lambda: lines.extend(process.stdout or []))
         reading.start()
-        eventually(lambda: len(lines) == 1, 60, "the last event")
-        durable_seq = all_seqs(written.log_dir)[-1]
-        written.lives("dave", commits=3)
-        after = [seq for seq in all_seqs(written.log_dir) if seq > durable_seq]
-        assert len(after) > 5
-        eventually(lambda: len(lines) == 1 + len(after), 60, "what came")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        try:
+            eventually(lambda: len(lines) == 1, 60, "the last event")
+            durable_seq = all_seqs(written.log_dir)[-1]
+            written.lives("dave", commits=3)
+            after = [seq for seq in all_seqs(written.log_dir) if seq > durable_seq]
+            assert len(after) > 5
+            eventually(lambda: len(lines) == 1 + len(after), 60, "what came")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
         reading.join(60)
     assert seqs("".join(lines)) == [durable_seq, *after]
 
