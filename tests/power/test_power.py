@@ -25,10 +25,10 @@ SITES = {
     "_recover/_leave/sync",
     "retain/_remove/sync_folder",
     "retain/_sync/sync",
-    "_checkpoint/write_checkpoint/sync",
+    "write_checkpoint/write_whole/sync",
 }
 """Every flush that is needed; where there is a new one, this list has to learn of it."""
-SPARED = {"_checkpoint/write_checkpoint/sync_folder", "_recover/_open_last/sync"}
+SPARED = {"write_checkpoint/write_whole/sync_folder", "_recover/_open_last/sync"}
 """Without the first an older checkpoint is found, and that is as right as a newer one. Without the
 second it would take a host's chunk at the very byte behind the claim to do harm."""
 

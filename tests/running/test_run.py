@@ -45,6 +45,11 @@ def seen(fleet: Fleet) -> report.Relay:
     return gather(Paths(fleet.data_dir), fleet.port)
 
 
+def running(fleet: Fleet) -> list[report.Process]:
+    """Every process but the spares."""
+    return [process for process in seen(fleet).processes if process.state != "spare"]
+
+
 def status(fleet: Fleet, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "common.command", "status", *words],
@@ -113,7 +118,7 @@ def test_a_database_that_is_shut_down_by_hand_comes_back(house: Fleet) -> None:
 def test_the_limit_of_open_files_is_raised_for_every_process(house: Fleet) -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     eventually(lambda: seen(house).up, 30, "all of it is up")
-    for process in seen(house).processes:
+    for process in running(house):
         limits = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
         line = next(line for line in limits if line.startswith("Max open files"))
         assert int(line.split()[3]) == hard, process.name
@@ -308,7 +313,7 @@ def own_database(own_postgres: Postgres) -> str:
 def test_with_a_database_of_ones_own_none_is_started(fleet: Fleet, own_database: str) -> None:
     relay = run(fleet, DATABASE_URL=own_database)
     wait_ready(relay)
-    assert sorted(process.name for process in seen(fleet).processes) == sorted(STAGES)
+    assert sorted(process.name for process in running(fleet)) == sorted(STAGES)
     assert not (fleet.data_dir / "postgres").exists()
 
 
