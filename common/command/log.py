@@ -199,12 +199,11 @@ def _on_log(log_dir: Path | None, work: Callable[[Path], int], *, waits: bool = 
         if settings is None:
             return EXIT_SETTINGS
         log_dir = Paths.of(settings).log_dir
-    folder = log_dir
-    if not waits and not list_segments(folder):
-        say(f"there is no log in {folder}")
+    if not waits and not list_segments(log_dir):
+        say(f"there is no log in {log_dir}")
         return EXIT_FAULT
     try:
-        return work(folder)
+        return work(log_dir)
     except BrokenPipeError:
         raise
     except (OSError, UnknownFormat) as error:

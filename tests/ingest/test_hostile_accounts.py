@@ -90,7 +90,7 @@ def verification_s() -> float:
 
 
 def objects_s() -> float:
-    """What making and letting go of 50,000 small objects costs here now, in seconds of CPU: judging a
+    """What making and letting go of some 200,000 small objects costs here now, in seconds of CPU: judging a
     large commit is that more than anything, and others on the same memory slow it, not a verification.
     """
     begun = time.thread_time()

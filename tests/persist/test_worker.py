@@ -357,7 +357,7 @@ def test_segments_that_left_the_window_go_while_it_runs(place: Relay) -> None:
         assert reader.read(10, 1)[0].first_seq == 10
 
 
-def test_nothing_leaves_by_its_age_while_ingest_doubts_the_clock(place: Relay) -> None:
+def test_who_looks_after_the_log_hears_that_ingest_doubts_the_clock(place: Relay) -> None:
     with place.persist() as persist, closing(Ingest(place.config)) as ingest:
         ingest.send()
         assert ingest.reply()
