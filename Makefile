@@ -15,7 +15,7 @@ run: .venv/.built ## Start the relay in the foreground; docs/settings.md has the
 	@exec $(PYTHON_IN_VENV) -m common.command run
 
 test: .venv/.built ## Run every test but the slow ones; ARGS="tests/persist -x" to choose
-	@$(PYTHON_IN_VENV) -m pytest -q $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: .venv/.built ## Run the tests that take minutes of real time each
 	@$(PYTHON_IN_VENV) -m pytest -q -m slow $(ARGS)
