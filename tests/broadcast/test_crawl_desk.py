@@ -524,7 +524,7 @@ def test_an_alias_that_is_one_no_longer_is_read_again(
 
 async def slow(writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    while True:
+    while not writer.is_closing():
         writer.write(b" ")
         await writer.drain()
         await asyncio.sleep(0.02)
