@@ -30,7 +30,7 @@ class Progress(Protocol):
     """Is told that something was achieved with a host."""
 
     def progress(self) -> None:
-        """An event of it is finished."""
+        """An event of it is in the log."""
 
 
 class Cause(Enum):

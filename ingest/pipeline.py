@@ -189,7 +189,7 @@ class Pipeline:
             drop = _repeated(feed, drop.seq)
         else:
             feed.upstream.finish(entry)
-            self._progress(feed)
+            self.finished += 1
         self.drop(feed, drop, raw)
 
     # --- waiting ---
@@ -312,6 +312,7 @@ class Pipeline:
             if pending is not None:
                 assert pending.judged is not None
                 self.counts.forward(pending.event.kind, pending.judged.marks, pending.waived)
+                self._progress(pending)
                 self._finish(pending)
                 self._judge_recalled(pending.account, now_s)
 
@@ -320,6 +321,7 @@ class Pipeline:
         for position in positions:
             pending = self._in_flight.answered(position)
             if pending is not None:
+                self._progress(pending)
                 self._finish_duplicate(pending)
                 self._judge_recalled(pending.account, now_s)
 
@@ -410,12 +412,13 @@ class Pipeline:
         self.unfinished_bytes -= size
         if pending.entry is not None:
             feed.upstream.finish(pending.entry)
-            self._progress(feed)
+            self.finished += 1
 
-    def _progress(self, feed: Feed) -> None:
-        self.finished += 1
-        if feed.backoff is not None:
-            feed.backoff.progress()
+    def _progress(self, pending: Pending) -> None:
+        """An event has passed every check, and is on disk. What we say ourselves is no host's merit."""
+        backoff = pending.feed.backoff
+        if backoff is not None and pending.entry is not None:
+            backoff.progress()
 
 
 def cursor_of(feed: Feed) -> HostCursor | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import pytest
 from coincurve import PrivateKey
 
 from common.envelope import NEVER_SEEN, AccountState, HostCursor, Judged, Kind, base_of
@@ -613,16 +614,45 @@ def test_accounts_under_way_are_never_forgotten() -> None:
     assert story.pipeline.accounts <= 7
 
 
-def test_progress_is_told_to_the_hosts_back_off() -> None:
+@pytest.mark.parametrize("answer", ["logged", "duplicate"])
+def test_an_event_that_is_on_disk_is_progress_and_the_hosts_back_off_is_told(answer: str) -> None:
     story = Story()
     backoff = story.feed.backoff
     assert isinstance(backoff, Backoff)
     backoff.next_s()
     story.take(commit(1, 1))
-    assert backoff.failures == 1
     story.resolve()
-    story.log_all()
+    assert backoff.failures == 1
+    positions = [judged.position for judged, _raw in story.sent]
+    getattr(story.pipeline, answer)(positions, story.now_s)
     assert backoff.failures == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        pytest.param(account(1, active=1), DropReason.FIELD_INVALID, id="with a broken field"),
+        pytest.param(
+            commit(1, 1, key=PrivateKey(b"\x08" * 32)), DropReason.SIGNATURE_INVALID, id="forged"
+        ),
+        pytest.param(commit(1, 1, did_of(1)), DropReason.HOST_NOT_AUTHORITATIVE, id="for others"),
+    ],
+)
+def test_what_is_dropped_is_no_progress_though_the_cursor_passes_it(
+    message: bytes, reason: DropReason
+) -> None:
+    story = Story()
+    backoff = story.feed.backoff
+    assert isinstance(backoff, Backoff)
+    backoff.next_s()
+    story.take(message)
+    for _ in range(2):  # a forged one is looked at again under a document that is newer than it
+        story.resolve()
+        story.resolve(did_of(1), "elsewhere.example.com")
+    assert story.reasons() == [reason]
+    assert story.pipeline.finished == 1
+    assert cursor_of(story.feed) == HostCursor(1, 1, 1, 5, 9)
+    assert backoff.failures == 1
 
 
 def test_random_stories_keep_order_and_lose_nothing() -> None:
