@@ -46,6 +46,9 @@ HARMLESS: Final[dict[str, str]] = {
     "is why somebody was refused",
     "ingest/share.py Contact.__init__: 0.0 → 1.0 (3)": _FIRST_HEARD,
     "ingest/share.py Contact.__init__: self._started_s = 0.0 → pass": _FIRST_HEARD,
+    "ingest/share.py _moves: sum(row.weight for row in fitting) > worthwhile / 2 → "
+    "(sum((row.weight for row in fitting)) >= worthwhile / 2)": "what is measured never meets half of "
+    "the bound to the last bit, and where nothing fits both say no: the bound is above 0",
     "persist/checkpoint.py decode_checkpoint: len(data) < _HEAD.size + _CRC.size → "
     "(len(data) <= _HEAD.size + _CRC.size)": "a head and a CRC with nothing between were never "
     "written; what is cut to that length is refused by its CRC",

@@ -22,6 +22,7 @@ from common.syntax import tid_number
 from persist.account import Accounts
 from persist.checkpoint import KnownHost
 from persist.duplicates import Duplicates
+from persist.local import Word
 from persist.outgoing import encode_uint
 from persist.quotas import Quotas
 from persist.recall import Recalls
@@ -137,6 +138,19 @@ def test_an_event_gets_the_next_seq_and_its_row_says_all_a_successor_needs() -> 
     (sent,) = desk.frames()
     _, start, end = frame_of(70_000)
     assert sent == bytes([0x82, len(frame) - 4]) + frame[:start] + b"\x01" + frame[end:]
+
+
+def test_the_row_of_what_the_relay_says_itself_names_no_event_of_a_host() -> None:
+    desk = Desk()
+    desk.accounts.learn(DID, commit_over(NEVER_SEEN, 1, 5))
+    desk.sequencer.order(DID, Word.TAKE_DOWN, RECEIVED_US)
+    desk.cut()
+    (row,) = desk.rows()
+    assert row == Row(
+        offset=0, length=len(desk.frames()[0]), kind=Kind.ACCOUNT,
+        flags=Mark.OURS | Mark.LOCAL | Mark.TAKEN_DOWN, shard=0, host=5, generation=0,
+        upstream_seq=0, epoch=0, position=0, time_us=RECEIVED_US, rev=0, account=account_key(DID),
+    )  # fmt: skip
 
 
 def test_seqs_are_dense_over_batches_accounts_and_members() -> None:
