@@ -37,8 +37,9 @@ class Started:
         return self.process.pid
 
     def lines(self) -> list[dict[str, Any]]:
-        text = self.out.read_text()
-        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        # The last one may be on its way.
+        whole, _, _ = self.out.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def says(self, message: str, process: str | None = None) -> dict[str, Any] | None:
         """The first line whose msg has `message`."""
@@ -48,11 +49,13 @@ class Started:
         return None
 
     def wait_says(
-        self, message: str, process: str | None = None, within_s: float = 20.0
+        self, message: str, process: str | None = None, within_s: float = 60.0
     ) -> dict[str, Any]:
         def said() -> dict[str, Any] | None:
+            # Looked at before what it said: it may say this last.
+            ended = self.process.poll() is not None
             found = self.says(message, process)
-            assert found or self.process.poll() is None, (
+            assert found or not ended, (
                 f"it ended with {self.process.returncode} and never said {message!r}:\n"
                 f"{self.out.read_text()}\n{self.err.read_text()}"
             )
