@@ -16,14 +16,13 @@ import contextlib
 import logging
 import ssl
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import zmq
 
-from common.conservation import Balance, serve
+from common.conservation import Balance
 from common.curve import ClientKeys
 from common.envelope import HostCursor, HostObservation, Judged
 from common.event import Event
@@ -32,19 +31,18 @@ from common.names import Names
 from common.steady import distance_s, steady_s
 from common.target import Target
 from common.verdict import Drop
-from ingest import metrics
 from ingest.account import Feed
 from ingest.catch_up import CatchUp
 from ingest.config import Limits, ResolverLimits, StatusLimits
 from ingest.dialer import Dialer
 from ingest.dials import Dials
+from ingest.faults import stay_sound
 from ingest.fleet import Fleet
 from ingest.hosts import HostRow, Table, seed
 from ingest.judge import Source
 from ingest.lease_table import Table as LeaseTable
 from ingest.leases import Leases
 from ingest.levels import Watch
-from ingest.lifecycle import State
 from ingest.limiter import CATCH_UP
 from ingest.load import Work
 from ingest.node_memory import NodeMemory
@@ -55,9 +53,9 @@ from ingest.questions import Need
 from ingest.reject_table import Keeper
 from ingest.reject_table import Table as Rejects
 from ingest.rejects import Ledger
+from ingest.report import Report
 from ingest.resolver import Resolver
 from ingest.share import Me
-from ingest.slowed import SlowedAccounts
 from ingest.status import StatusDesk
 from ingest.store import Store
 from ingest.subscription import Subscription
@@ -68,7 +66,6 @@ DRAIN_S: Final = 10.0
 FAREWELL_S: Final = 1.0
 RETIRE_S: Final = 3.0
 """How long hosts that go to another process are finished for, in seconds; what is not, comes again."""
-DROPS_LOGGED_A_SECOND: Final = 20
 _log = logging.getLogger("standpipe")
 
 
@@ -125,10 +122,8 @@ class Worker:
         """Of the hosts alone: what DIDs name delays no dial."""
         self._ready = ready
         self._random = Random()
-        self._drops_to_log = DROPS_LOGGED_A_SECOND
         self._dials_per_second = dials_per_second
         self._observed = Observed()
-        self._slowed = SlowedAccounts()
         self._catch_up = CatchUp(self._limits.catch_up_host, self._limits.catch_up_process)
         self._unread: list[HostObservation] = []
         """What is to be told of hosts that are not to be read."""
@@ -225,6 +220,15 @@ class Worker:
                     on_outlived=self.leases.outlived,
                 )
                 self._open_store()
+                self._report = Report(
+                    pipeline=self.pipeline,
+                    turns=self.turns,
+                    resolver=self._resolver,
+                    store=self._store,
+                    dialer=self._dialer,
+                    ledger=self.ledger,
+                    subscriptions=self.subscriptions,
+                )
                 try:
                     await self._work(stopping)
                 finally:
@@ -282,6 +286,9 @@ class Worker:
     def _turn_done(self) -> None:
         self.outlet.flush()
 
+    def _dropped(self, feed: Feed, drop: Drop, event: Event | None, raw: bytes) -> None:
+        self._report.dropped(feed, drop, event, raw, time.time())
+
     async def _work(self, stopping: asyncio.Event) -> None:
         self._ready()
         async with asyncio.TaskGroup() as group:
@@ -293,7 +300,7 @@ class Worker:
                 group.create_task(self.leases.run(group), name="leases"),
                 group.create_task(self.fleet.run(group), name="hosts"),
                 group.create_task(self._stay_member(), name="membership"),
-                group.create_task(self._stay_sound(), name="faults"),
+                group.create_task(stay_sound(), name="faults"),
             ]
             await stopping.wait()
             await self._drain()
@@ -303,28 +310,6 @@ class Worker:
     async def _stay_member(self) -> None:
         await self.outlet.refused
 
-    async def _stay_sound(self) -> None:
-        """End the process when a callback raised: asyncio would only tell the log."""
-        loop = asyncio.get_running_loop()
-        fault: asyncio.Future[None] = loop.create_future()
-        previous = loop.get_exception_handler()
-
-        def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-            error = context.get("exception")
-            if isinstance(error, Exception) and not isinstance(error, OSError):
-                if not fault.done():
-                    fault.set_exception(error)
-            elif previous is not None:
-                previous(loop, context)
-            else:
-                loop.default_exception_handler(context)
-
-        loop.set_exception_handler(handle)
-        try:
-            await fault
-        finally:
-            loop.set_exception_handler(previous)
-
     async def _drain(self) -> None:
         self.leases.settle()
         await self.fleet.stop()
@@ -333,7 +318,7 @@ class Worker:
             async with asyncio.timeout(DRAIN_S):
                 while self.pipeline.in_flight and self.outlet.connected:
                     await self.outlet.next_answer()
-        self._report()
+        self._report.numbers()
         self.outlet.beat(self._cursors(), self._observations())
         # The socket does not linger: wait for the answer, which persist gives at once, if it lives.
         with contextlib.suppress(TimeoutError):
@@ -453,8 +438,8 @@ class Worker:
             self._look_at_clock()
             self.outlet.beat(self._cursors(), self._observations())
             self.turns.balance()
-            self._tell_slowed()
-            self._report()
+            self._report.slowed(steady_s())
+            self._report.numbers()
 
     def _look_at_clock(self) -> None:
         """Take note of a clock that was set, and tell when it is believed wrong."""
@@ -484,66 +469,7 @@ class Worker:
 
     def balance(self) -> Balance:
         """What became of every message so far; once this runs."""
-        pipeline = self.pipeline
-        return pipeline.counts.balance(
-            inbox=self.turns.inbox, held=pipeline.held, in_flight=pipeline.in_flight
-        )
-
-    def _tell_slowed(self) -> None:
-        """Tell in the log which accounts are slowed, and which no longer."""
-        feeds = (host.feed for host in self.subscriptions.values())
-        for slowed in self._slowed.look(feeds, steady_s()):
-            _log.info(
-                "account slowed no longer" if slowed.is_over
-                else "account slowed: its commits wait so that the others of its host need not",
-                extra={"fields": {
-                    "did": slowed.did, "host": slowed.hostname, "seconds": round(slowed.seconds),
-                    **({} if slowed.is_over else {
-                        "waiting": slowed.waiting, "waiting_bytes": slowed.waiting_bytes,
-                    }),
-                }},
-            )  # fmt: skip
-
-    def _report(self) -> None:
-        """Hand the numbers to Prometheus."""
-        serve(self.balance())
-        metrics.add_counts(self.pipeline.counts)
-        metrics.CLOCK_SUSPECT.set(self.pipeline.clock.suspect)
-        ledger = self.ledger.counts
-        for fate, counter in metrics.rejects.items():
-            counter.inc(getattr(ledger, fate))
-            setattr(ledger, fate, 0)
-        metrics.REJECTS_WAITING.note(self.ledger.waiting_bytes)
-        metrics.PAUSED.set(self.turns.paused)
-        metrics.AHEAD.set(self.turns.ahead)
-        metrics.add_slowed(self.turns.slowing)
-        metrics.SLOWED.set(sum(len(host.feed.slowed) for host in self.subscriptions.values()))
-        metrics.SLOWED_BYTES.note(self.pipeline.deferred_bytes)
-        metrics.ACCOUNTS.set(self.pipeline.accounts)
-        metrics.LOOKUPS_OPEN.set(self._resolver.open)
-        if self._store is not None:
-            metrics.UNWRITTEN.set(self._store.unwritten)
-        metrics.LOOKUPS_HELD.set(self._resolver.held)
-        metrics.IN_FLIGHT_BYTES.note(self.pipeline.in_flight_bytes)
-        statuses = Counter(host.observed for host in self.subscriptions.values())
-        for status in State:
-            metrics.HOSTS.labels(status.value).set(statuses[status.value])
-        metrics.DIALS_WAITING.set(self._dialer.waiting)
-        metrics.DIALS_UNDER_WAY.set(self._dialer.under_way)
-        self._drops_to_log = DROPS_LOGGED_A_SECOND
-
-    def _dropped(self, feed: Feed, drop: Drop, event: Event | None, raw: bytes) -> None:
-        self.ledger.note(feed.source.host, drop, event, raw, time.time())
-        if self._drops_to_log > 0:
-            self._drops_to_log -= 1
-            _log.info(
-                "dropped",
-                extra={"fields": {
-                    "reason": drop.reason.value, "host": feed.source.hostname,
-                    "did": event.did if event is not None else "",
-                    "seq": drop.seq, "detail": drop.detail,
-                }},
-            )  # fmt: skip
+        return self._report.balance()
 
 
 def _is_busy(feed: Feed) -> bool:
