@@ -59,7 +59,7 @@ def test_a_stage_that_waits_can_be_stopped(fleet: Fleet) -> None:
     ingest = fleet.worker("ingest")
     ingest.wait_says("waiting for persist")
     ingest.signal()
-    assert ingest.end(5) == 0
+    assert ingest.end() == 0
 
 
 @pytest.mark.parametrize("stage", ["persist", "ingest", "broadcast"])
@@ -168,7 +168,7 @@ def test_no_process_outlives_its_supervisor(fleet: Fleet) -> None:
     finally:
         parent.kill()
         parent.wait()
-    eventually(lambda: not any(map(alive, pids)), 10, "all end with their supervisor")
+    eventually(lambda: not any(map(alive, pids)), what="all end with their supervisor")
 
 
 def test_a_process_whose_supervisor_is_already_gone_does_not_start() -> None:
@@ -217,8 +217,16 @@ def test_a_taken_metrics_port_ends_the_process_by_name(fleet: Fleet) -> None:
 def test_a_loop_that_is_held_up_is_told_and_measured(fleet: Fleet) -> None:
     fleet.worker("persist").wait_says("ready")
     worker = fleet.worker("ingest", WORKER="stuck")
-    held_up = worker.wait_says("the event loop was held up")
-    assert held_up["lag_s"] - held_up["starved_s"] >= 0.25
+    # On a busy machine it may say so of its start, too, with nothing of it its own.
+    eventually(
+        lambda: [
+            line
+            for line in worker.lines()
+            if line["msg"] == "the event loop was held up"
+            and line["lag_s"] - line["starved_s"] >= 0.25
+        ],
+        what="it is told, of its own doing",
+    )
     told = run_file(fleet, "ingest-0")
     with urllib.request.urlopen(f"http://127.0.0.1:{told['metrics_port']}/metrics") as answer:
         lines = answer.read().decode().splitlines()
@@ -246,7 +254,7 @@ def test_a_drain_that_takes_too_long_ends_by_itself(fleet: Fleet) -> None:
             while '"ready"' not in deaf.stdout.readline():
                 pass
             deaf.terminate()
-            assert deaf.wait(10) == process.EXIT_FAULT
+            assert deaf.wait(60) == process.EXIT_FAULT
             assert "the drain took too long" in deaf.stdout.read()
         finally:
             deaf.kill()

@@ -151,13 +151,19 @@ def test_a_hold_up_says_how_much_of_it_the_machine_took(caplog: pytest.LogCaptur
 
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as rival:
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE
+    ) as rival:
         try:
+            assert rival.stdout is not None
+            rival.stdout.readline()
             asyncio.run(story())
         finally:
             rival.kill()
             os.sched_setaffinity(0, cores)
-    worst = max((record.fields for record in caplog.records), key=lambda fields: fields["lag_s"])  # type: ignore[attr-defined]
+    # Others may hold it up for longer before it computes, which is none of its own doing.
+    told = [record.fields for record in caplog.records]  # type: ignore[attr-defined]
+    worst = max(told, key=lambda fields: fields["lag_s"] - fields["starved_s"])
     assert worst["starved_s"] >= 0.1
     assert worst["lag_s"] - worst["starved_s"] >= 0.3
 
