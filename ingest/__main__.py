@@ -8,7 +8,7 @@ from common.curve import ClientKeys, client_keys
 from common.database import SchemaMismatch, while_schema_fits
 from common.process import Context, Fault, run
 from common.settings import Settings
-from ingest.hosts import HostTable
+from ingest.host_table import HostTable
 from ingest.lease_table import LeaseTable
 from ingest.reject_table import RejectTable
 from ingest.worker import Worker

@@ -1,6 +1,6 @@
 """What speaks for judging a host at `observe` strictly again?
 
-    judged events of hosts at `observe` ─▶ Watch.note ─▶ take ─▶ table `host` (ingest.hosts), which decides
+    judged events of hosts at `observe` ─▶ Watch.note ─▶ take ─▶ table `host` (ingest.host_table), which decides
 
 A host moves up by itself when nothing was waived for the clean period and it has shown, at its end,
 that its commits pass: silence proves nothing, so the move happens upon a commit. An account's first

@@ -38,7 +38,7 @@ from ingest.dialer import Dialer
 from ingest.dials import Dials
 from ingest.faults import stay_sound
 from ingest.fleet import Fleet
-from ingest.hosts import HostRow, Table, seed
+from ingest.hosts import HostRow, Table
 from ingest.judge import Source
 from ingest.lease_table import Table as LeaseTable
 from ingest.leases import Leases
@@ -55,6 +55,7 @@ from ingest.reject_table import Table as Rejects
 from ingest.rejects import Ledger
 from ingest.report import Report
 from ingest.resolver import Resolver
+from ingest.seed import seed
 from ingest.share import Me
 from ingest.status import StatusDesk
 from ingest.store import Store

@@ -45,7 +45,7 @@ EDGES: Final = {
         "telemetry.py", "transport.py",
     },
     "ingest": {
-        "asker.py", "connection.py", "dialer.py", "faults.py", "fleet.py", "hosts.py", "lanes.py", "lease_table.py",
+        "asker.py", "connection.py", "dialer.py", "faults.py", "fleet.py", "host_table.py", "lanes.py", "lease_table.py",
         "leases.py", "outlet.py", "reach.py", "reject_table.py", "resolver.py", "status.py", "store.py", "subscription.py", "worker.py",
     },
     "persist": {

@@ -15,11 +15,11 @@ from tests.relay import ROOT
 WRITERS: Final = {
     "relay": {
         "persist/store.py", "common/database.py", "common/control.py", "broadcast/crawl_table.py",
-        "ingest/hosts.py",
+        "ingest/host_table.py",
     },
     "account": {"persist/store.py"},
     "host": {
-        "persist/store.py", "ingest/hosts.py", "common/control.py", "broadcast/crawl_table.py",
+        "persist/store.py", "ingest/host_table.py", "common/control.py", "broadcast/crawl_table.py",
         "broadcast/admin_store.py", "common/database.py",
     },
     "shard": {"ingest/lease_table.py", "persist/store.py"},
@@ -30,7 +30,7 @@ WRITERS: Final = {
     "takedown": {"common/control.py", "persist/store.py"},
     "domain_ban": {"common/control.py", "persist/store.py"},
     "control": {"common/control.py"},
-    "audit": {"common/control.py", "ingest/hosts.py"},
+    "audit": {"common/control.py", "ingest/host_table.py"},
 }  # fmt: skip
 """Table → modules with statements that write into it. `host`: what is observed is persist's, new rows and
 levels are the host manager's, the will is the operator's (common.control); what a host asks for itself, to

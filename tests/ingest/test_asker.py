@@ -15,7 +15,7 @@ from common.database import connect, ensure_schema
 from common.owner import WrongThread
 from ingest.asker import Asker
 from ingest.documents import Document
-from ingest.hosts import HostTable
+from ingest.host_table import HostTable
 from ingest.lease_table import LeaseTable
 from ingest.reject_table import RejectTable
 from ingest.share import Me

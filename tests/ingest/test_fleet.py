@@ -17,7 +17,8 @@ from common.control import ControlPlane, Limits, NewHost
 from common.envelope import HostCursor, HostObservation
 from common.verdict import Level
 from ingest import fleet
-from ingest.hosts import HostRow, HostTable
+from ingest.host_table import HostTable
+from ingest.hosts import HostRow
 from ingest.lifecycle import Phase
 from persist.store import Store
 from persist.view import Changes

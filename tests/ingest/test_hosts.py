@@ -17,8 +17,10 @@ from common.limits import TRUSTED_ACCOUNT_LIMIT, is_trusted
 from common.sharding import SHARD_COUNT
 from common.target import Target
 from common.verdict import Level
-from ingest.hosts import HostRow, HostTable, MovedUp, list_hosts, seed
+from ingest.host_table import HostTable
+from ingest.hosts import HostRow, MovedUp
 from ingest.levels import Seen
+from ingest.seed import list_hosts, seed
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_worker import MemoryTable
 from tests.relay import ROOT
