@@ -22,8 +22,10 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from tests.fix_net import free_port
 from tests.simnet.events import Event, error_frame, info_frame
 from tests.simnet.faults import HostFaults
+from tests.simnet.listening import accept_no_more
 
 STREAM_PATH: Final = "/xrpc/com.atproto.sync.subscribeRepos"
 BATCH_BYTES: Final = 1 << 16
@@ -119,10 +121,11 @@ class Host:
 
     async def start(self) -> None:
         """Listen on a free port, the same again after `close`."""
+        self.port = self.port or free_port()
         self._server = await serve(
             self._serve,
             "127.0.0.1",
-            self.port or None,
+            self.port,
             ssl=self._tls,
             compression=None,
             process_request=self._request,
@@ -134,13 +137,13 @@ class Host:
         )
         if self._tls is not None:
             expect_refusals(asyncio.get_running_loop())
-        self.port = next(iter(self._server.sockets)).getsockname()[1]
 
     async def close(self) -> None:
         """Cut every connection and refuse new ones."""
         if self._server is not None:
             server, self._server = self._server, None
             self.cut()
+            await accept_no_more(server.sockets)
             server.close()
             await server.wait_closed()
 

@@ -8,13 +8,17 @@ Source: did:plc specification, "DID Resolution".
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections import Counter
 from typing import Any, Final
 
 from aiohttp import web
 
+from tests.fix_net import free_port
 from tests.simnet.faults import DirectoryFault
+from tests.simnet.listening import accept_no_more
 
 HUGE_BYTES: Final = 8_000_000
 """Size of a huge document: far past what any reader should take."""
@@ -26,7 +30,7 @@ class Directory:
     documents: DID → document; None is a tombstone.
     requests: how often each DID was asked for, whatever the answer.
     fault, faults: what to do instead, for all or for one DID.
-    delay_s: how long a SLOW answer takes, in seconds.
+    delay_s: how long a SLOW answer takes, in seconds, unless the directory's fault is another before.
     """
 
     def __init__(self) -> None:
@@ -35,7 +39,9 @@ class Directory:
         self.fault = DirectoryFault.NONE
         self.faults: dict[str, DirectoryFault] = {}
         self.delay_s = 30.0
+        self._changed = asyncio.Event()
         self.port = 0
+        self._listening: list[socket.socket] = []
         self._runner: web.AppRunner | None = None
 
     @property
@@ -55,7 +61,9 @@ class Directory:
     async def close(self) -> None:
         """Stop listening and cut what is open."""
         if self._runner is not None:
+            await accept_no_more(self._listening)
             await self._runner.cleanup()
+            self._listening.clear()
             self._runner = None
 
     async def set_fault(self, fault: DirectoryFault, did: str | None = None) -> None:
@@ -64,6 +72,8 @@ class Directory:
             self.faults[did] = fault
             return
         self.fault = fault
+        self._changed.set()
+        self._changed = asyncio.Event()
         if fault is DirectoryFault.DOWN:
             await self.close()
         elif self._runner is None:
@@ -71,8 +81,9 @@ class Directory:
 
     async def _listen(self) -> None:
         assert self._runner is not None
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
-        self.port = self._runner.addresses[0][1]
+        self.port = self.port or free_port()
+        self._listening.append(socket.create_server(("127.0.0.1", self.port)))
+        await web.SockSite(self._runner, self._listening[0]).start()
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.json_response({"version": "simnet"})
@@ -84,7 +95,9 @@ class Directory:
         if fault is DirectoryFault.NONE:
             fault = self.fault
         if fault is DirectoryFault.SLOW:
-            await asyncio.sleep(self.delay_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.delay_s):
+                    await self._changed.wait()
         if fault is DirectoryFault.SERVER_ERROR:
             return web.json_response({"message": "Internal Server Error"}, status=500)
         if fault is DirectoryFault.MALFORMED:
