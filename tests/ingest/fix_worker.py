@@ -35,10 +35,11 @@ from tests.ingest.fix_persist import FakePersist
 
 LIMITS = Limits(
     retry_first_s=0.05, retry_longest_s=0.4, retry_refused_s=0.3, beat_s=0.05, refresh_s=0.02,
-    retry_slow_s=2.0, handshake_s=1.0, look_s=0.05, restart_look_s=0.1,
+    retry_slow_s=2.0, look_s=0.05, restart_look_s=0.1,
 )  # fmt: skip
-"""As in production, but impatient."""
-RESOLVER_LIMITS = ResolverLimits(request_s=1.0, retry_first_s=0.05, retry_longest_s=0.2)
+"""As in production, but quick to come again. What is under way has its time: a test that is not run for a
+second dials and asks nobody twice."""
+RESOLVER_LIMITS = ResolverLimits(retry_first_s=0.05, retry_longest_s=0.2)
 
 
 class MemoryTable:

@@ -11,7 +11,6 @@ import cbor2
 
 from common.event import Event, decode
 from common.verdict import DropReason
-from ingest.config import Limits, ResolverLimits
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_persist import FakePersist
 from tests.ingest.fix_worker import LagMeter, ingest, until
@@ -130,11 +129,7 @@ def test_the_real_frames_come_out_as_they_came_but_for_their_seq(loop_run: LoopR
                 # Its cursors mean what its events say: who comes back with one is given what follows.
                 assert host._seqs == sorted(set(host._seqs))
                 host._next_seq = host._seqs[-1] + 1
-            # Nothing is hurried: all are reached and asked at once, by one loop that is theirs as well.
-            async with ingest(
-                persist, [h.url for h in hosts], plc.url,
-                handshake_s=Limits().handshake_s, resolver_limits=ResolverLimits(),
-            ) as worker:  # fmt: skip
+            async with ingest(persist, [h.url for h in hosts], plc.url) as worker:
                 await until(
                     lambda: len(persist.log) == 100,
                     lambda: f"{len(persist.log)} came out: {worker.reasons()}",
