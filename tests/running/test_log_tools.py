@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -157,10 +158,16 @@ def test_damage_is_named_and_what_lies_behind_is_told(
     tool: str, written: Written, typed: Typed
 ) -> None:
     place = written.log_dir
-    base = list_segments(place)[-1] if tool == "tail" else 1
-    path = segment_path(place, base)
-    chunks = [each for each in walk(place) if isinstance(each, Found) and each.file == path.name]
-    hurt = [each for each in chunks if each.chunk.count][1]
+    chunks = [each for each in walk(place) if isinstance(each, Found)]
+    # Before the hole all that is known of the damage's end is who comes behind the hole.
+    dense = [
+        each
+        for each, after in pairwise(chunks)
+        if each.chunk.count
+        and (after.file, after.chunk.first_seq) == (each.file, each.chunk.next_seq)
+    ]
+    hurt = dense[-1 if tool == "tail" else 1]
+    path = place / hurt.file
     data = bytearray(path.read_bytes())
     data[hurt.offset] ^= 1
     path.write_bytes(data)
