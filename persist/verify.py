@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+import orjson
 import psycopg
 
 from common.chunk import Row, UnknownFormat, account_key
@@ -150,8 +151,7 @@ class Verifier:
             chunk = found.chunk
             if next_seq is not None and chunk.first_seq > next_seq:
                 if check:
-                    print(f"note: a claim left out seqs {next_seq} to {chunk.first_seq - 1}",
-                          flush=True)  # fmt: skip
+                    report.note(f"a claim left out seqs {next_seq} to {chunk.first_seq - 1}")
                 if fold is not None:
                     fold.lose(next_seq, chunk.first_seq)
                 self._newest.clear()
@@ -212,8 +212,8 @@ class Verifier:
         torn = until_seq is None and found.until_seq is None
         newest = self._bases()
         if torn and newest and found.file == segment_path(self._dir, newest[-1]).name:
-            print(f"note: {found.file} ends within a chunk at byte {found.offset}, which a start "
-                  f"cuts off; it ends with seq {found.from_seq - 1}", flush=True)  # fmt: skip
+            self._report.note(f"{found.file} ends within a chunk at byte {found.offset}, which a start "
+                              f"cuts off; it ends with seq {found.from_seq - 1}")  # fmt: skip
             return True
         return found.retired
 
@@ -355,10 +355,13 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--view", action="store_true", help="compare the database of STANDPIPE_DATABASE_URL too"
     )
+    parser.add_argument(
+        "--json", action="store_true", help="tell all of it at the end, as one object"
+    )
     chosen = parser.parse_args(words)
     # Nothing here makes cycles, and there may be millions of objects.
     gc.disable()
-    report = Report()
+    report = Report(as_json=chosen.json)
     try:
         verifier = Verifier(chosen.log_dir, report)
         if chosen.view:
@@ -371,7 +374,10 @@ def main(words: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 1
-    print(report.summary(verifier.rate(), view=chosen.view), flush=True)
+    if chosen.json:
+        print(orjson.dumps(report.value(view=chosen.view)).decode(), flush=True)
+    else:
+        print(report.summary(verifier.rate(), view=chosen.view), flush=True)
     return 1 if report.findings else 0
 
 

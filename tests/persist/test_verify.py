@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,7 +16,7 @@ import pytest
 from common.chunk import HEAD, Chunk, Row, encode_chunk, peek_head
 from common.log_walk import Found, walk
 from common.segment_files import CHECKPOINT_NAME, HEAD_NAME, HeadFile, list_segments, segment_path
-from persist import verify
+from persist import findings, verify
 from persist.checkpoint import decode_checkpoint, encode_checkpoint
 from persist.verify import CURSOR_SLACK, main
 from tests.fix_postgres import Postgres
@@ -463,3 +464,47 @@ def test_a_database_that_is_none_of_ours_is_told(
     monkeypatch.setenv("STANDPIPE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     assert main(["--log-dir", str(viewed.log_dir), "--view"]) == 1
     assert "127.0.0.1" in capsys.readouterr().err
+
+
+# --- for scripts ---
+
+
+def test_for_scripts_it_is_one_object_that_says_the_same(
+    viewed: Viewed,
+    log_dir: Path,
+    tmp_path: Path,
+    verified: Verified,
+    changed: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code, out = verified(viewed.log_dir, "--view", "--json")
+    told = json.loads(out)
+    size = sum(path.stat().st_size for path in viewed.log_dir.glob("*.seg"))
+    assert (code, told) == (0, {
+        "sound": True, "findings": 0, "damage": [], "mismatches": [], "notes": [],
+        "events": viewed.written.upstream_seq, "bytes": size,
+        "view": {
+            "accounts": 5, "in_part": 0, "left": 0, "lost": 0, "cursors": 1, "cursors_above": 0,
+        },
+    })  # fmt: skip
+    written = Written(tmp_path / "holed")
+    written.lives("alice")
+    written.lives("bob", floor_seq=5000)
+    code, out = verified(tmp_path / "holed", "--json")
+    told = json.loads(out)
+    assert (code, told["notes"], told["view"]) == (0, ["a claim left out seqs 28 to 4999"], None)
+    # Damage, and a view that has something else, each in the words in which it is printed.
+    for found in (middle(log_dir), chunks_of(log_dir)[3]):
+        flip(log_dir, found.file, found.offset + PARTS["crc"](found.chunk))
+    changed(f"UPDATE account SET active = NOT active WHERE did = '{BOB}'")
+    code, out = verified(log_dir, "--view")
+    told = json.loads(verified(log_dir, "--view", "--json")[1])
+    lines = [line.split(": ", 1) for line in out.splitlines() if ": " in line]
+    for kind, key in (("damage", "damage"), ("mismatch", "mismatches"), ("note", "notes")):
+        assert told[key] == [what for said, what in lines if said == kind]
+    assert (len(told["damage"]), len(told["mismatches"])) == (2, 1)
+    assert (code, told["sound"]) == (1, False)
+    monkeypatch.setattr(findings, "SHOWN", 1)
+    code, out = verified(log_dir, "--json")
+    told = json.loads(out)
+    assert (code, len(told["damage"]), told["findings"]) == (1, 1, 2)

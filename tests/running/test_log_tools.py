@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -181,6 +182,26 @@ def test_damage_is_named_and_what_lies_behind_is_told(
         assert seqs(out) == all_seqs(place)
         assert not {*lost} & {*seqs(out)}
         assert f"seqs {lost[0]} to {lost[-1]} are lost" in err
+
+
+def test_what_verify_finds_is_there_for_scripts(written: Written, typed: Typed) -> None:
+    words = ("log", "verify", "--log-dir", str(written.log_dir), "--json")
+    code, out, _err = typed(*words)
+    told = json.loads(out)
+    assert (code, told["sound"], told["damage"]) == (0, True, [])
+    # Every key that is there is told by --help.
+    named = set(
+        re.findall(r"\w+", typed("log", "verify", "--help")[1].partition("--json prints")[2])
+    )
+    assert {*told, "accounts", "cursors_above"} <= named
+    path = segment_path(written.log_dir, 1)
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    code, out, _err = typed(*words)
+    told = json.loads(out)
+    assert (code, told["sound"], told["findings"]) == (1, False, len(told["damage"]))
+    assert told["damage"][0].startswith(f"{path.name}, byte ")
 
 
 def test_nothing_is_written_and_no_lock_is_taken(written: Written, typed: Typed) -> None:
