@@ -78,13 +78,14 @@ def test_all_hosts_are_listed_with_what_is_seen_of_them(database: Database, type
 def test_one_host_is_shown_with_all_that_is_known(database: Database, typed: Typed) -> None:
     database.execute(
         "UPDATE host SET connected = true, changed_at = to_timestamp(1e9), last_seq = 4711,"
-        " last_event_at = now() - interval '90 seconds', cursor = 4710, restarts = 2, trusted = true,"
+        " last_event_at = now() - interval '90 minutes', cursor = 4710, restarts = 2, trusted = true,"
         " per_hour = 7, limited_by = 'hour', limited_until = now() + interval '10 minutes',"
         " server_did = 'did:web:one.example', alias_of = 'localhost:2583', observed = 'throttled',"
         " alerts_silenced = true, last_error = 'it \x07' WHERE id = 1"
     )
     database.execute(
-        "INSERT INTO host_drop VALUES (1, 'bad', 3, now()), (1, 'worse', 1200, now()), (2, 'x', 1, now())"
+        "INSERT INTO host_drop VALUES (1, 'bad', 3, now() - interval '2 hours'),"
+        " (1, 'worse', 1200, now() - interval '1 hour'), (2, 'x', 1, now())"
     )
     code, out, _err = typed("hosts", "show", "https://ONE.example/")
     assert code == 0
@@ -94,12 +95,12 @@ def test_one_host_is_shown_with_all_that_is_known(database: Database, typed: Typ
         "connected yes, since 2001-09-09T01:46:40.000Z",
         "cursor 4,710, generation 1, its numbers began again 2 times",
         "limits 5,000 a second, 7 an hour (set), 500,000,000 a day",
-        "trusted yes", "dropped 1,200 worse, last 0s ago", "3 bad, last 0s ago",
+        "trusted yes", "dropped 1,200 worse, last 1h00m ago", "3 bad, last 2h00m ago",
         "calls itself did:web:one.example", "alias of localhost:2583", "alerts silenced",
         "last error it \\x07",
     ):  # fmt: skip
         assert line in lines, line
-    assert any(line.startswith("last event 1m3") and line.endswith("seq 4,711") for line in lines)
+    assert any(line.startswith("last event 1h30m") and line.endswith("seq 4,711") for line in lines)
     assert any(line.startswith("limited now by the hour, for ") for line in lines)
     _code, out, _err = typed("hosts", "show", ONE, "--json")
     told = json.loads(out)
@@ -160,6 +161,16 @@ def test_a_ban_and_its_end(database: Database, typed: Typed) -> None:
     assert audited(database) == [
         ("ban_host", ONE, "active", "banned"), ("unban_host", ONE, "banned", "active"),
     ]  # fmt: skip
+
+
+def test_a_banned_host_is_not_deleted_as_anybody_could_have_it_added_again(
+    database: Database, typed: Typed
+) -> None:
+    assert typed("hosts", "ban", ONE)[0] == 0
+    code, _out, err = typed("hosts", "delete", ONE)
+    assert (code, "is banned" in err, row_of(database)["wanted"]) == (1, True, "banned")
+    typed("hosts", "unban", ONE)
+    assert typed("hosts", "delete", ONE)[:2] == (0, "one.example is deleted\n")
 
 
 def test_a_deleted_host_is_shown_to_nobody_and_may_be_added_again(
