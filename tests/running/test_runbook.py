@@ -124,8 +124,12 @@ async def lost_nothing(house: House) -> None:
     house.network.set_rate(0.001)
     replayed = Delivered()
     async with Consumer(house.relay.stream_url, keep=replayed.keep) as replay:
+        said = -1
         with contextlib.suppress(TimeoutError):  # then the report says what is missing
-            await replay.wait_for(replayed.everything(house.network), FLOW_S)
+            # What had begun goes on: who fell silent speaks again.
+            while said != len(house.network.truth.entries):
+                said = len(house.network.truth.entries)
+                await replay.wait_for(replayed.everything(house.network), FLOW_S)
     report = compare(house.network.truth, replayed.frames)
     assert report.ok, report.as_dict()
     assert given_twice(house, replayed.frames) == []
@@ -287,6 +291,16 @@ def git(folder: Path, *words: str) -> str:
     ).stdout.strip()
 
 
+async def settles(house: House, lines: str, *, spare: bool) -> None:
+    """Type the lines, of which the last one looks; a busy machine takes longer than the page says."""
+    *before, look = lines.splitlines()
+    await house.types("\n".join(before))
+    async with asyncio.timeout(FLOW_S):
+        out = ""
+        while "every shard is read" not in out or ("\ningest-2 " in out) is not spare:
+            out = await house.types(f"{look} || true")
+
+
 def test_a_spare_is_started_and_stopped_and_a_machine_is_let_in_as_the_page_says(
     folder: Path,
 ) -> None:
@@ -294,13 +308,9 @@ def test_a_spare_is_started_and_stopped_and_a_machine_is_let_in_as_the_page_says
     there.mkdir()
 
     async def story(house: House, consumer: Consumer) -> None:
-        out = await house.types(commands("scaling.md", "Start a spare"))
-        assert "every shard is read" in out, out
-        assert "ingest-2" in out.partition("process  ")[2], out
+        await settles(house, commands("scaling.md", "Start a spare"), spare=True)
         await house.flows(consumer)
-        out = await house.types(commands("scaling.md", "Stop it again"))
-        assert "every shard is read" in out, out
-        assert "ingest-2" not in out.partition("process  ")[2], out
+        await settles(house, commands("scaling.md", "Stop it again"), spare=False)
         await house.flows(consumer)
         out = await house.types(commands("scaling.md", "Another machine"))
         assert "STANDPIPE_CURVE_DIR=" in out, out
