@@ -20,7 +20,7 @@ import psycopg
 from broadcast.admin_store import AdminStore
 from broadcast.admin_words import AdminError
 from broadcast.config import STATEMENT_TIMEOUT_MS
-from common.control import ControlPlane, UnknownHost
+from common.control import ControlPlane, StillBanned, UnknownHost
 from common.database import options
 
 DESKS: Final = 4
@@ -73,6 +73,8 @@ class Desks:
             raise AdminError(503, "the database takes too long") from None
         except UnknownHost as error:
             raise AdminError(404, f"{error} is not known here") from None
+        except StillBanned as error:
+            raise AdminError(400, str(error)) from None
         except (psycopg.Error, OSError) as error:
             _log.warning("admin request: the database", extra={"fields": {"error": str(error)}})
             raise AdminError(503, "the database does not answer") from None

@@ -54,6 +54,16 @@ class UnknownHost(LookupError):
     """No host of this name has a row."""
 
 
+class StillBanned(Exception):
+    """A banned host is not deleted: its ban would go with its row, and anybody could have it added again."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.args[0]} is banned, and once deleted anybody could have it added again; "
+            "leave it banned, or unban it first"
+        )
+
+
 class Limits(NamedTuple):
     """What an operator may set of a host; None leaves it, and RESET goes back to the formula."""
 
@@ -120,9 +130,13 @@ class ControlPlane:
         """Read a host no more, and show it to nobody.
 
         Raises:
-            UnknownHost: see there.
+            UnknownHost, StillBanned: see there.
         """
-        return self._set_wanted(Action.DELETE_HOST, hostname, "deleted")
+        values = {"hostname": hostname}
+        if self._change(Action.DELETE_HOST, hostname, _DELETE_HOST, values, "active", "deleted"):
+            return True
+        self._known(hostname)
+        raise StillBanned(hostname)
 
     def ban_host(self, hostname: str) -> bool:
         """Read a host no more. Raises: UnknownHost."""
@@ -301,6 +315,10 @@ _ADD_HOST: Final[LiteralString] = """
 _SET_WANTED: Final[LiteralString] = """
     UPDATE host SET wanted = %(value)s, dial_asked = dial_asked + 1
     WHERE hostname = %(hostname)s AND wanted <> %(value)s
+"""
+_DELETE_HOST: Final[LiteralString] = """
+    UPDATE host SET wanted = 'deleted', dial_asked = dial_asked + 1
+    WHERE hostname = %(hostname)s AND wanted = 'active'
 """
 _DIAL_HOST: Final[LiteralString] = (
     "UPDATE host SET dial_asked = dial_asked + 1 WHERE hostname = %(hostname)s"

@@ -47,7 +47,8 @@ Takes a ban back; the host is dialled at once and read on from where it was left
 {KEYS}"""
 _DELETE: Final = f"""\
 Reads a host no more, and shows it to nobody. Unlike a ban it does not hinder the host from being added
-again. What it has said stays in the log; its accounts stay until another host speaks for them.
+again; so a banned one is not deleted. What it has said stays in the log; its accounts stay until another
+host speaks for them.
 
   standpipe hosts delete pds.example.com
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import psycopg
 
 from common.command.tables import Tables
-from common.control import ControlPlane, UnknownHost
+from common.control import ControlPlane, StillBanned, UnknownHost
 from common.database import connect, database_url
 from common.paths import Paths
 from common.process import EXIT_FAULT, EXIT_SETTINGS
@@ -55,7 +55,7 @@ def at_tables(work: Callable[[Session], int]) -> int:
         say(f"{error} is not known here; `standpipe hosts list` lists those that are")
     except BrokenPipeError:
         raise
-    except (Refused, OSError) as error:
+    except (Refused, StillBanned, OSError) as error:
         say(str(error))
     except psycopg.OperationalError as error:
         say(f"the database does not answer; is the relay running? ({_first_line(error)})")

@@ -84,6 +84,24 @@ def test_a_host_that_is_deleted_is_shown_to_nobody(tmp_path: Path, filled_url: s
     asyncio.run(story())
 
 
+def test_a_banned_host_is_not_deleted_as_its_ban_would_be_gone(
+    tmp_path: Path, filled_url: str
+) -> None:
+    async def story() -> None:
+        async with operated(tmp_path, filled_url) as operator:
+            await operator.post("/admin/pds/block?host=one.example")
+            status, why = await operator.refused("POST", "/admin/hosts/delete", HOST)
+            assert (status, why.startswith("one.example is banned, ")) == (400, True)
+            shown = await operator.get("/admin/hosts/show?host=one.example")
+            assert shown["status"] == "banned"
+            newest = (await operator.get("/admin/audit?limit=1"))["changes"]
+            assert [change["action"] for change in newest] == ["ban_host"]
+            await operator.post("/admin/pds/unblock?host=one.example")
+            assert await operator.post("/admin/hosts/delete", HOST) == CHANGED
+
+    asyncio.run(story())
+
+
 def test_hosts_are_searched_and_paged(tmp_path: Path, filled_url: str) -> None:
     async def story() -> None:
         async with operated(tmp_path, filled_url) as operator:
