@@ -1,6 +1,6 @@
 """Which numbers does persist report? Each is listed here once.
 
-What became of each event is one balance: persist.sequencer, common.conservation.
+What became of each event is one balance: persist.fates, common.conservation.
 """
 
 from __future__ import annotations

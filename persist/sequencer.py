@@ -27,7 +27,7 @@ from typing import Final
 
 from common.account_state import counts, state_after, state_held
 from common.chunk import ROW, account_key
-from common.conservation import Balance, Logged
+from common.conservation import Balance
 from common.envelope import (
     NEVER_SEEN,
     AccountState,
@@ -41,7 +41,9 @@ from common.envelope import (
 from common.syntax import tid_number
 from persist.account import Accounts
 from persist.duplicates import Duplicates
+from persist.fates import Fates
 from persist.fence import Fence
+from persist.group import Group
 from persist.local import Word, marks_of, own_frame
 from persist.outgoing import outgoing_head
 from persist.quotas import Quotas
@@ -51,63 +53,12 @@ from persist.tally import Tallies
 GROUP_BYTES: Final = 500_000
 """A group is closed when it reaches this, in bytes; larger only by its last event."""
 
-_KINDS: Final = tuple(kind.name.lower() for kind in Kind)
 _SYNC: Final = int(Kind.SYNC)
 _IDENTITY: Final = int(Kind.IDENTITY)
 _ACCOUNT: Final = int(Kind.ACCOUNT)
 _OURS: Final = int(Mark.OURS)
 _HELD: Final = int(Mark.HELD)
 _pack_row = ROW.pack
-
-
-class Group:
-    """What becomes durable together, and who is told then.
-
-    rows, frames: of the events, in order of seq; the frames in pieces. size: bytes of `frames`. kinds: how many of each
-    kind, by its number. replies: by the route they leave on. hides: whom it takes down, or up again, see
-    persist.hidden_file.
-    """
-
-    __slots__ = ("frames", "hides", "kinds", "replies", "rows", "size")
-
-    def __init__(self) -> None:
-        self.rows: list[bytes] = []
-        self.frames: list[bytes | memoryview] = []
-        self.size = 0
-        self.kinds = [0, 0, 0, 0, 0]
-        self.replies: dict[bytes, Reply] = {}
-        self.hides: dict[str, int] = {}
-
-
-class Fates:
-    """What became of every event that was received since the start, each counted where it happens.
-
-    written: on disk, by number of the kind. back: to be judged again. outlived: of an earlier owner of
-    its shard. unheard: sent before its sender knew of this persist. refused: its process was
-    outlived. abandoned: so it was, while the event waited. said: by persist itself, never
-    received.
-    """
-
-    __slots__ = (
-        "abandoned", "back", "duplicate", "outlived", "received", "refused", "said",
-        "unheard", "written",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.received = 0
-        self.written = [0, 0, 0, 0, 0]
-        self.duplicate = 0
-        self.back = 0
-        self.outlived = 0
-        self.unheard = 0
-        self.refused = 0
-        self.abandoned = 0
-        self.said = 0
-
-    def wrote(self, group: Group) -> None:
-        """A group is on disk."""
-        for kind, count in enumerate(group.kinds):
-            self.written[kind] += count
 
 
 class _Waiting:
@@ -178,22 +129,10 @@ class Sequencer:
 
     def balance(self) -> Balance:
         """Where every event is that has come here; not to be asked while a group is being written."""
-        fates = self.fates
-        return Balance(
-            received={"event": fates.received},
-            forwarded=dict(zip(_KINDS, fates.written[1:], strict=True)),
-            dropped={
-                "duplicate": fates.duplicate,
-                "sent_back": fates.back,
-                "outlived": fates.outlived,
-                "unheard": fates.unheard,
-                "refused": fates.refused,
-                "abandoned": fates.abandoned,
-            },
+        return self.fates.balance(
+            self._log_epoch,
             held=sum(map(len, self._waiting.values())) - self.waiting_orders,
-            originated={"account": fates.said},
             in_flight=len(self.group.rows),
-            logged=Logged(self._log_epoch, sum(fates.written)),
         )
 
     def admit(self, route: bytes, batch: Batch) -> bool:
@@ -207,12 +146,12 @@ class Sequencer:
             self._epochs[batch.member] = batch.epoch
             self._recalls.forget(batch.member)
         elif batch.epoch < newest:
-            self._reply(route).refused = True
+            self.group.reply(route).refused = True
             self.fates.received += len(batch.events)
             self.fates.refused += len(batch.events)
             return False
         # Every batch is answered, the empty one too: it is a greeting, or a beat.
-        reply = self._reply(route)
+        reply = self.group.reply(route)
         for claim in batch.claims:
             if self._holds(reply, claim.shard, claim.epoch):
                 reply.claimed.append(claim)
@@ -220,7 +159,7 @@ class Sequencer:
 
     def cursors(self, route: bytes, batch: Batch) -> list[HostCursor]:
         """Those cursors of an admitted batch that come from the newest owner of their shard."""
-        reply = self._reply(route)
+        reply = self.group.reply(route)
         return [
             cursor
             for cursor in batch.cursors
@@ -357,12 +296,6 @@ class Sequencer:
         after = state_after(state, kind, event.after, event.host, event.marks)
         return bool(counts(after)) and self._quotas.is_full(after.host)
 
-    def _reply(self, route: bytes) -> Reply:
-        reply = self.group.replies.get(route)
-        if reply is None:
-            reply = self.group.replies[route] = Reply(0, 0)
-        return reply
-
     def _holds(self, reply: Reply, shard: int, epoch: int) -> bool:
         """Whether who speaks for the shard is its newest owner; the reply tells one that is not."""
         if self._fence.passes(shard, epoch):
@@ -376,7 +309,7 @@ class Sequencer:
         self, route: bytes, member: int, event: Judged, frame: bytes, state: AccountState
     ) -> None:
         group, fates = self.group, self.fates
-        reply = group.replies.get(route) or self._reply(route)
+        reply = group.replies.get(route) or group.reply(route)
         # What waited for its account is looked at again here: its shard may have been claimed since.
         epoch = event.epoch
         if self._fence.epochs.get(event.shard) != epoch and not self._holds(

@@ -28,6 +28,7 @@ from persist.account import Accounts
 from persist.config import Config
 from persist.disk import Disk
 from persist.duplicates import Duplicates
+from persist.group import Group
 from persist.hidden_file import HiddenFile
 from persist.inlet import Inlet, Others
 from persist.local import Word
@@ -36,7 +37,7 @@ from persist.opening import take_over
 from persist.outlet import Outlet
 from persist.recall import Recalls
 from persist.segment_log import SegmentLog
-from persist.sequencer import Group, Sequencer
+from persist.sequencer import Sequencer
 from persist.store_thread import (
     Failed,
     Flushed,

@@ -92,6 +92,10 @@ TARGETS: Final[dict[str, Target]] = {
             "tests/persist/test_balance.py",
         ),
     ),
+    "persist/group.py": Target(2, ("tests/persist/test_sequencer.py",)),
+    "persist/fates.py": Target(
+        3, ("tests/persist/test_sequencer.py", "tests/persist/test_balance.py")
+    ),
     "persist/account.py": Target(4, ("tests/persist/test_account.py",)),
     "persist/recall.py": Target(
         2, ("tests/persist/test_recall.py", "tests/persist/test_sequencer.py")

@@ -22,11 +22,12 @@ from common.syntax import tid_number
 from persist.account import Accounts
 from persist.checkpoint import KnownHost
 from persist.duplicates import Duplicates
+from persist.group import Group
 from persist.local import Word
 from persist.outgoing import encode_uint
 from persist.quotas import Quotas
 from persist.recall import Recalls
-from persist.sequencer import GROUP_BYTES, Group, Sequencer
+from persist.sequencer import GROUP_BYTES, Sequencer
 from persist.tally import HostTally, Tallies
 from tests.persist.events import DID, RECEIVED_US, commit_over, did, frame_of, judged
 
