@@ -27,6 +27,13 @@ from tests.ingest.fix_worker import until
 KEY = K256Key(PrivateKey(b"\x07" * 32).public_key.format())
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that answers is waited for, whatever else the machine does."""
+    monkeypatch.setattr(store_module, "FIND_S", 60.0)
+    monkeypatch.setattr(store_module, "CLOSING_S", 60.0)
+
+
 def did(number: int) -> str:
     return f"did:web:n{number}.example.com"
 
