@@ -6,7 +6,7 @@ A PDS that answers under two names sends everything twice, and under the wrong o
 operator takes that for a ban (complaint 14). So hosts without a single account whose messages were dropped for
 that reason are asked, a few an hour, and one that calls itself another host that is read is called its alias:
 it is read no longer, its page says so, and when it asks to be crawled it is asked again. Once the other one
-is deleted, it is no alias any more.
+is deleted, it is no alias any more. One that is found to be a relay is told to the operator, who put it in.
 
 The first broadcaster does this for all.
 
@@ -20,7 +20,7 @@ import contextlib
 import logging
 from typing import Final, Protocol
 
-from broadcast.crawl_answers import Answer, Described
+from broadcast.crawl_answers import Answer, Described, Outcome
 from broadcast.store import Away
 from common.steady import steady_s
 from common.target import Target
@@ -78,7 +78,11 @@ class Aliases:
             name = target.hostname
             self._asked_s[name] = now_s
             told = await self._desk.who_is(target)
-            if isinstance(told, Answer) or told.canonical is None:
+            if isinstance(told, Answer):
+                if told.outcome is Outcome.RELAY:
+                    _log.warning("host is a relay: delete it", extra={"fields": {"host": name}})
+                continue
+            if told.canonical is None:
                 continue
             if await self._table.name_alias(name, told.canonical, told.server_did):
                 _log.info(

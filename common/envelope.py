@@ -182,6 +182,7 @@ class HostObservation(NamedTuple):
     limited_until_us: int = 0
     restarts: int = 0
     slowed: int = 0
+    foreign_percent: int = 0
 
 
 @dataclass(slots=True)

@@ -142,6 +142,7 @@ ALTER TABLE host
     ADD COLUMN IF NOT EXISTS limited_until timestamptz,                  -- when that ends, as things stand
     ADD COLUMN IF NOT EXISTS restarts      integer NOT NULL DEFAULT 0,   -- how often its numbering began again
     ADD COLUMN IF NOT EXISTS slowed        integer NOT NULL DEFAULT 0,   -- accounts whose commits wait so that the others' need not
+    ADD COLUMN IF NOT EXISTS foreign_percent integer NOT NULL DEFAULT 0, -- of its last events, those of accounts of other hosts; 0 while there are few
     ADD COLUMN IF NOT EXISTS accounts      bigint NOT NULL DEFAULT 0;    -- of it, but for deleted ones; kept with the table `account`
 
 -- What this relay says of an account, whatever its host does: 'takendown', 'throttled', or NULL.

@@ -20,6 +20,7 @@ from common.event import Event
 from common.limits import TRUSTED, EventLimits
 from common.verdict import DropReason
 from ingest.config import EVENT_BYTES
+from ingest.foreign import Foreign
 from ingest.judge import Known, Source
 from ingest.limiter import Limiter
 from ingest.questions import Need
@@ -51,12 +52,13 @@ class Feed:
     limiter: of all that it sends. limited_by: why it is not read just now, of ingest.limiter.WHYS, or None;
     limited_until_s: until when that is, steady seconds. slowed: the queues of accounts whose commits
     wait for the others' sake, and deferred_bytes: what those take, see ingest.fairness.
-    released: it is read no longer, and nothing of it is under way. work: what was read of it since that
+    released: it is read no longer, and nothing of it is under way. foreign: how much of what it says is of
+    accounts of other hosts. work: what was read of it since that
     was asked last, see ingest.load.
     """
 
     __slots__ = (
-        "backoff", "deferred_bytes", "epoch", "generation", "held", "held_bytes", "limited_by",
+        "backoff", "deferred_bytes", "epoch", "foreign", "generation", "held", "held_bytes", "limited_by",
         "limited_until_s", "limiter", "released", "resumed_at", "saved_seq", "shard", "slowed",
         "source", "unfinished_bytes", "upstream", "work",
     )  # fmt: skip
@@ -82,6 +84,7 @@ class Feed:
         self.backoff = backoff
         self.unfinished_bytes = 0
         self.work = 0
+        self.foreign = Foreign()
         self.held: OrderedDict[Pending, None] = OrderedDict()
         self.held_bytes = 0
         self.limiter = Limiter(limits)

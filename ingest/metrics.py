@@ -52,6 +52,10 @@ RELEASES: Final = counter(
 HOSTS: Final = gauge(
     "standpipe_hosts", "Hosts of this process by what is seen of them.", ["status"]
 )
+FOREIGN: Final = gauge(
+    "standpipe_hosts_foreign",
+    "Hosts of which most of the last events were of accounts of other hosts: relays, or second names.",
+)
 DIALS_WAITING: Final = gauge(
     "standpipe_dials_waiting", "Hosts that wait for their turn to be dialled."
 )

@@ -174,6 +174,7 @@ def observe(
         limited_until_us=int((steady_epoch_s + until_s) * 1e6) if until_s else 0,
         restarts=host.seen.restarts,
         slowed=len(feed.slowed),
+        foreign_percent=feed.foreign.percent,
     )
 
 

@@ -404,6 +404,8 @@ class Pipeline:
 
     def _finish_dropped(self, pending: Pending, drop: Drop) -> None:
         self.drop(pending.feed, drop, pending.event.raw, pending.event)
+        if drop.reason is DropReason.HOST_NOT_AUTHORITATIVE:
+            pending.feed.foreign.dropped()
         self._finish(pending)
 
     def _finish(self, pending: Pending) -> None:
@@ -412,6 +414,7 @@ class Pipeline:
         self.unfinished_bytes -= size
         if pending.entry is not None:
             feed.upstream.finish(pending.entry)
+            feed.foreign.ended()
             self.finished += 1
 
     def _progress(self, pending: Pending) -> None:

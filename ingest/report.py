@@ -20,6 +20,7 @@ from common.verdict import Drop
 from ingest import metrics
 from ingest.account import Feed
 from ingest.dialer import Dialer
+from ingest.foreign import MOST_PERCENT
 from ingest.lifecycle import State
 from ingest.pipeline import Pipeline
 from ingest.rejects import Ledger
@@ -120,6 +121,8 @@ class Report:
         statuses = Counter(host.observed for host in self._subscriptions.values())
         for status in State:
             metrics.HOSTS.labels(status.value).set(statuses[status.value])
+        feeds = [host.feed for host in self._subscriptions.values()]
+        metrics.FOREIGN.set(sum(feed.foreign.percent > MOST_PERCENT for feed in feeds))
         metrics.DIALS_WAITING.set(self._dialer.waiting)
         metrics.DIALS_UNDER_WAY.set(self._dialer.under_way)
         self._drops_to_log = DROPS_LOGGED_A_SECOND

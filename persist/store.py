@@ -483,7 +483,8 @@ _WRITE_OBSERVATION: Final = """
         last_seq = coalesce(%(last_seq)s, last_seq), events = %(events)s,
         limited_by = %(limited_by)s,
         limited_until = to_timestamp(nullif(%(limited_until_us)s::bigint, 0) / 1e6),
-        restarts = greatest(restarts, %(restarts)s), slowed = %(slowed)s, updated_at = now()
+        restarts = greatest(restarts, %(restarts)s), slowed = %(slowed)s,
+        foreign_percent = %(foreign_percent)s, updated_at = now()
     WHERE id = %(host)s
 """
 

@@ -14,7 +14,8 @@ from common.verdict import Level
 class Host(NamedTuple):
     """A row of the table `host`, whose columns common/schema.sql explains; times in Unix seconds.
 
-    banned_domain: the banned domain that it is in.
+    foreign_percent: of its last events, those of accounts of other hosts. banned_domain: the banned domain
+    that it is in.
     """
 
     id: int
@@ -52,6 +53,7 @@ class Host(NamedTuple):
     server_did: str | None
     alias_of: str | None
     alerts_silenced: bool
+    foreign_percent: int
     banned_domain: str | None
 
     @property
@@ -125,6 +127,9 @@ def host_text(host: Host, drops: Sequence[Dropped], now_s: float, clean_s: float
         ("added", f"{datetime_text(host.created_s)} by {host.added_by}"),
         ("calls itself", visible(host.server_did or "not known")),
     ]  # fmt: skip
+    if host.foreign_percent:
+        words = f"{host.foreign_percent} % of its last events were of accounts of other hosts"
+        rows.append(("foreign", words))
     if host.alias_of is not None:
         rows.append(("alias of", visible(host.alias_of)))
     if host.alerts_silenced:
@@ -181,6 +186,7 @@ def host_value(host: Host) -> dict[str, Any]:
         "server_did": host.server_did,
         "alias_of": host.alias_of,
         "alerts_silenced": host.alerts_silenced,
+        "foreign_percent": host.foreign_percent,
     }
 
 

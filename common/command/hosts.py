@@ -30,7 +30,8 @@ _VALUE: Final = """\
 host, tls, status, wanted, observed, banned_domain, connected, changed_at, failures, next_dial_at,
 last_error, last_event_at, last_seq, cursor, generation, restarts, events, accounts, account_limit,
 per_second, per_hour, per_day, limited_by, limited_until, trusted, level, level_since, discontinuous,
-waived, waived_at, checked, added_by, added_at, server_did, alias_of, alerts_silenced"""
+waived, waived_at, checked, added_by, added_at, server_did, alias_of, alerts_silenced,
+foreign_percent"""
 _LIST: Final = f"""\
 Lists the hosts: what is seen of each, at which level it is judged, accounts and their limit, how many
 events passed although they did not follow (discontinuous) or failed the inversion (waived, at the level
@@ -38,6 +39,7 @@ observe), what slows it, and its last error.
 
   standpipe hosts list --status banned
   standpipe hosts list --json | jq -r '.[] | select(.connected | not) | .host'
+  standpipe hosts list --json | jq -r '.[] | select(.foreign_percent > 50) | .host'
 
 --json prints an array of objects with the keys
 {_VALUE}
@@ -47,7 +49,7 @@ exit code: 0 · 1 the database does not answer · 2 wrong settings or words
 _SHOW: Final = f"""\
 Shows all that is known of one host: whether it is connected and since when, its last event and cursor,
 its limits and which of them was set by hand, what slows it now and for how long, what was dropped of it
-and why.
+and why, and how much of what it says is of accounts of other hosts.
 
   standpipe hosts show pds.example.com
 

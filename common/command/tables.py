@@ -180,6 +180,7 @@ _HOSTS: Final[LiteralString] = """
         extract(epoch FROM level_since)::float8, discontinuous, waived,
         extract(epoch FROM waived_at)::float8, checked, added_by,
         extract(epoch FROM created_at)::float8, server_did, alias_of, alerts_silenced,
+        foreign_percent,
         (SELECT min(domain) FROM domain_ban
             WHERE right('.' || split_part(hostname, ':', 1), length(domain) + 1) = '.' || domain)
     FROM host WHERE wanted <> 'deleted'

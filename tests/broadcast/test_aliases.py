@@ -12,7 +12,7 @@ from broadcast.aliases import AGAIN_S, Aliases
 from broadcast.crawl import Rules
 from broadcast.crawl_desk import CrawlDesk
 from broadcast.crawl_table import CrawlTable
-from tests.broadcast.fix_pds import DESCRIBE, LIST, pds
+from tests.broadcast.fix_pds import DESCRIBE, LIST, page, pds
 from tests.fix_loop import LoopRun
 
 MAIN = "pds.brightworld.dev"
@@ -76,6 +76,26 @@ def test_a_second_name_is_found_by_what_it_calls_itself_and_by_what_was_dropped(
         await desk.close()
 
     aliases_of = "SELECT alias_of, dial_asked FROM host WHERE id = 2"
+    with psycopg.connect(postgres_url, autocommit=True) as database:
+        database.execute(resources.files("common").joinpath("schema.sql").read_text())
+        loop_run(story(database))
+
+
+@pytest.mark.parametrize("loop_run", ["uvloop"], indirect=True)
+def test_a_relay_among_the_hosts_is_found_by_what_was_dropped_and_told(
+    loop_run: LoopRun, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(database: psycopg.Connection[Any]) -> None:
+        desk = CrawlDesk(table := CrawlTable(postgres_url), Rules(allow_insecure=True))
+        async with pds() as relay, pds() as honest:
+            for host in (relay, honest):
+                put(database, host.name, "host_not_authoritative")
+            relay.answers[LIST] = page(200, {"hosts": []})
+            assert await Aliases(table, desk).look(1e6) == []
+            told = [record.fields for record in caplog.records if "relay" in record.message]  # type: ignore[attr-defined]
+            assert told == [{"host": relay.name}]
+        await desk.close()
+
     with psycopg.connect(postgres_url, autocommit=True) as database:
         database.execute(resources.files("common").joinpath("schema.sql").read_text())
         loop_run(story(database))

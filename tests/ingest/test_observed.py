@@ -112,3 +112,12 @@ def test_what_the_row_says_of_a_host_is_where_it_begins() -> None:
     never = row._replace(last_event_us=0)
     assert standing_of(never, LOOP_S, WALL_S).alive_s is None
     assert newest_rev_of(never) == ""
+
+
+def test_how_much_of_what_a_host_says_is_of_others_is_told() -> None:
+    host = Played()
+    for number in range(400):
+        if number % 4:
+            host.feed.foreign.dropped()
+        host.feed.foreign.ended()
+    assert observe(host, NOW_S, WALL_S, WALL_S).foreign_percent == 75

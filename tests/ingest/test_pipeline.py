@@ -655,6 +655,22 @@ def test_what_is_dropped_is_no_progress_though_the_cursor_passes_it(
     assert backoff.failures == 1
 
 
+def test_the_share_of_what_a_host_says_of_others_accounts_is_counted() -> None:
+    story = Story()
+    accounts = [did_of(0), did_of(1), did_of(1), did_of(1)]
+    story.take(*(commit(n + 1, n + 1, accounts[n % 4]) for n in range(200)))
+    for _ in range(2):
+        story.resolve()
+        story.resolve(did_of(1), "elsewhere.example.com")
+    while story.pipeline.has_more:
+        story.pipeline.judge_more(story.now_s)
+    assert set(story.reasons()) == {DropReason.HOST_NOT_AUTHORITATIVE}
+    assert story.feed.foreign.percent == 100, "what is in flight has not ended"
+    story.log_all()
+    assert story.pipeline.held == story.pipeline.in_flight == 0
+    assert story.feed.foreign.percent == 75
+
+
 def test_random_stories_keep_order_and_lose_nothing() -> None:
     """Documents, answers, returns and restarts in any order: each DID's events leave in the order
     of each host, each event has one fate, and the cursor ends at the last one."""

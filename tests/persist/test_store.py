@@ -149,14 +149,16 @@ def test_what_slows_a_host_is_there_to_be_seen_and_gone_when_it_is_over(
 ) -> None:
     host_row(postgres_url)
     for seen, shown in (
-        (HostObservation(1, "active", None, limited_by="hour", limited_until_us=3_000_000, slowed=2),
-         ("hour", 3.0, 2)),
-        (HostObservation(1, "active", None), (None, None, 0)),
+        (HostObservation(1, "active", None, limited_by="hour", limited_until_us=3_000_000, slowed=2,
+                         foreign_percent=93),
+         ("hour", 3.0, 2, 93)),
+        (HostObservation(1, "active", None), (None, None, 0, 0)),
     ):  # fmt: skip
         store.flush(changes(observations=(seen,)))
         with psycopg.connect(postgres_url) as connection:
             row = connection.execute(
-                "SELECT limited_by, extract(epoch FROM limited_until)::float8, slowed FROM host"
+                "SELECT limited_by, extract(epoch FROM limited_until)::float8, slowed, foreign_percent"
+                " FROM host"
             ).fetchone()
         assert row == shown
 

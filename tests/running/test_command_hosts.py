@@ -81,7 +81,7 @@ def test_one_host_is_shown_with_all_that_is_known(database: Database, typed: Typ
         " last_event_at = now() - interval '90 minutes', cursor = 4710, restarts = 2, trusted = true,"
         " per_hour = 7, limited_by = 'hour', limited_until = now() + interval '10 minutes',"
         " server_did = 'did:web:one.example', alias_of = 'localhost:2583', observed = 'throttled',"
-        " alerts_silenced = true, last_error = 'it \x07' WHERE id = 1"
+        " alerts_silenced = true, foreign_percent = 93, last_error = 'it \x07' WHERE id = 1"
     )
     database.execute(
         "INSERT INTO host_drop VALUES (1, 'bad', 3, now() - interval '2 hours'),"
@@ -97,6 +97,7 @@ def test_one_host_is_shown_with_all_that_is_known(database: Database, typed: Typ
         "limits 5,000 a second, 7 an hour (set), 500,000,000 a day",
         "trusted yes", "dropped 1,200 worse, last 1h00m ago", "3 bad, last 2h00m ago",
         "calls itself did:web:one.example", "alias of localhost:2583", "alerts silenced",
+        "foreign 93 % of its last events were of accounts of other hosts",
         "last error it \\x07",
     ):  # fmt: skip
         assert line in lines, line
