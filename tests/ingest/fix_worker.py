@@ -304,7 +304,7 @@ async def ingest(
 async def until(
     condition: Callable[[], object],
     what: Callable[[], object] = str,
-    within_s: float = 20.0,
+    within_s: float = 60.0,
 ) -> None:
     """Wait for a condition, looking again in each round of the loop.
 
