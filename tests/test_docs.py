@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from common.verdict import DropReason
+from tests.test_layering import EDGES
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,6 +42,18 @@ def test_every_module_and_page_that_is_named_exists(page: Path) -> None:
     pages = re.findall(r"\]\(([\w/.-]+\.md)\)", text)
     assert [name for name in modules if not (ROOT / name).exists()] == []
     assert [name for name in pages if not (page.parent / name).exists()] == []
+
+
+def test_every_page_is_listed_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in readme] == []
+
+
+def test_the_readme_marks_a_module_exactly_where_it_touches_the_world() -> None:
+    readme = (ROOT / "README.md").read_text()
+    named = re.findall(r"\b(ingest|persist|broadcast|common)/([\w/]+\.py)`?( ~)?", readme)
+    wrong = {f"{at}/{name}" for at, name, mark in named if (name in EDGES[at]) is not bool(mark)}
+    assert wrong == set()
 
 
 def test_every_invariant_has_a_test() -> None:
