@@ -36,6 +36,7 @@ from tests.ingest.fix_worker import (
     MemoryLeases,
     MemoryRejects,
     MemoryTable,
+    TurningClock,
     ingest,
     until,
 )
@@ -46,6 +47,8 @@ from tests.simnet.truth import compare
 
 SMALL = NetworkConfig(hosts=2, accounts=6, records=20, genesis_share=0)
 LEASE_S = 0.6
+KEPT_S = 3600.0
+"""How long leases last where none is to run out."""
 FAR_S = inf
 one_loop = pytest.mark.parametrize("loop_run", ["uvloop"], indirect=True)
 
@@ -156,7 +159,9 @@ def test_a_host_whose_row_means_another_is_let_go_and_read_anew(
             table = SavedTable(persist, [network.hosts[0].url])
             async with ingest(persist, [], network.plc_url, table=table) as worker:
                 commit_everywhere(network)
-                await until(lambda: len(persist.log) == 3 and persist.cursors)
+                # To its end: a position that is said later would come to be another host's.
+                await until(lambda: 1 in persist.cursors and persist.cursors[1].seq == 3)
+                assert len(persist.log) == 3
                 first = worker.subscriptions[1]
                 other = parse_target(network.hosts[1].url, allow_insecure=True)
                 row = table.rows[0]
@@ -198,7 +203,7 @@ def test_no_shard_is_taken_by_who_does_not_reach_persist(loop_run: LoopRun) -> N
     async def story() -> None:
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
             persist.silent = True
-            leases = MemoryLeases()
+            leases = MemoryLeases(KEPT_S)
             table = SavedTable(persist, urls(network))
             async with ingest(
                 persist, [], network.plc_url, leases=leases, table=table, processes=2
@@ -223,17 +228,18 @@ def test_who_is_apart_from_persist_for_long_renews_nothing(
 
     async def story() -> None:
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
-            leases = MemoryLeases(LEASE_S)
+            leases = MemoryLeases(LEASE_S, TurningClock())
             async with two(network, persist, leases) as (apart, other):
                 commit_everywhere(network)
                 await until(lambda: len(persist.log) == 6 and apart.idle() and other.idle())
+                # The cable is out: no answer comes, to its greetings or to what it said before.
+                socket = apart.worker.outlet._socket
+                hear, socket._on_message = socket._on_message, lambda _parts: None
                 apart.worker.outlet._lost()
-                # The cable is out: it greets, and nobody hears it.
-                greet, apart.worker.outlet._greet = apart.worker.outlet._greet, lambda: None  # type: ignore[method-assign]
                 await until(lambda: len(other.worker.subscriptions) == 2)
                 commit_everywhere(network)
                 await until(lambda: len(persist.log) == 12)
-                apart.worker.outlet._greet = greet  # type: ignore[method-assign]
+                socket._on_message = hear
                 await until(lambda: apart.worker.outlet.connected)
                 await until(lambda: len(apart.worker.subscriptions) == 1)
                 await until(lambda: len(other.worker.subscriptions) == 1)
@@ -249,7 +255,7 @@ def test_no_host_is_read_before_persist_has_heard_the_claim(loop_run: LoopRun) -
     async def story() -> None:
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
             commit_everywhere(network)
-            leases = MemoryLeases()
+            leases = MemoryLeases(KEPT_S)
             look, leases.look = leases.look, nobody_looks  # type: ignore[method-assign,assignment]
             table = SavedTable(persist, urls(network))
             async with ingest(
@@ -319,7 +325,9 @@ def test_a_shard_that_comes_while_the_hosts_are_being_read_is_not_forgotten(
                 return found
 
             table.wanted = slow  # type: ignore[method-assign]
-            async with ingest(persist, [], network.plc_url, table=table, processes=2) as worker:
+            async with ingest(
+                persist, [], network.plc_url, leases=MemoryLeases(KEPT_S), table=table, processes=2
+            ) as worker:
                 await until(lambda: table.read == 1 and len(worker.leases.readable) == 32)
                 assert worker.subscriptions == {}
                 gate.set()
@@ -334,7 +342,7 @@ def test_a_shard_that_is_lost_while_the_hosts_are_being_read_is_not_begun(
 ) -> None:
     async def story() -> None:
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
-            leases, table = MemoryLeases(), SavedTable(persist, [])
+            leases, table = MemoryLeases(KEPT_S), SavedTable(persist, [])
             async with ingest(
                 persist, [], network.plc_url, table=table, leases=leases, processes=2
             ) as worker:
@@ -430,7 +438,7 @@ def test_nobody_greets_persist_before_the_database_has_said_which_life_this_is(
 ) -> None:
     async def story() -> None:
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
-            leases = MemoryLeases()
+            leases = MemoryLeases(KEPT_S)
             leases.away = True
             table = SavedTable(persist, urls(network))
             process = Process(persist, table, leases, network.plc_url, 0)
@@ -592,7 +600,7 @@ def test_a_killed_process_is_followed_by_the_other_and_nothing_is_lost_or_double
 ) -> None:
     async def story() -> None:
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
-            leases = MemoryLeases(LEASE_S)
+            leases = MemoryLeases(LEASE_S, TurningClock())
             async with two(network, persist, leases) as (killed, other):
                 commit_everywhere(network)
                 await until(lambda: len(persist.log) == 6)
@@ -619,7 +627,7 @@ def test_a_killed_process_is_followed_by_the_other_and_nothing_is_lost_or_double
 def test_an_owner_that_was_frozen_adds_nothing_and_gets_its_share_back(loop_run: LoopRun) -> None:
     async def story() -> None:
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
-            leases = MemoryLeases(LEASE_S)
+            leases = MemoryLeases(LEASE_S, TurningClock())
             async with two(network, persist, leases) as (frozen, other):
                 commit_everywhere(network)
                 await until(lambda: len(persist.log) == 6)
@@ -656,15 +664,14 @@ def test_an_owner_that_was_frozen_adds_nothing_and_gets_its_share_back(loop_run:
 def test_a_drained_process_leaves_its_leases_and_its_cursors(loop_run: LoopRun) -> None:
     async def story() -> None:
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
-            leases = MemoryLeases(LEASE_S)
+            clock = TurningClock()
+            leases = MemoryLeases(LEASE_S, clock)
             async with two(network, persist, leases) as (drained, other):
                 commit_everywhere(network)
                 await until(lambda: len(persist.log) == 6 and other.idle() and drained.idle())
                 await drained.drain()
                 # They run out, and are kept for its next life until then.
-                assert {
-                    lease.expires_s < time.time() + LEASE_S for lease in leases.shards.values()
-                } == {True}
+                assert all(each.expires_s <= clock() + LEASE_S for each in leases.shards.values())
                 assert leases.members[0][1] == 0.0
                 await until(lambda: len(other.worker.subscriptions) == 2)
                 commit_everywhere(network)
@@ -684,13 +691,14 @@ def test_while_the_database_does_not_answer_events_flow_and_the_loop_is_free(
 ) -> None:
     async def story() -> None:
         async with SpreadNetwork(SMALL) as network, FakePersist() as persist:
-            leases = MemoryLeases(LEASE_S)
+            clock = TurningClock()
+            leases = MemoryLeases(LEASE_S, clock)
             async with two(network, persist, leases) as both:
                 held = [dict(process.worker.leases.held) for process in both]
                 leases.away = True
-                ends_s = time.monotonic() + 2 * LEASE_S
+                ends_s = clock() + 2 * LEASE_S
                 said = 0
-                while time.monotonic() < ends_s:
+                while clock() < ends_s:
                     commit_everywhere(network)
                     said += 6
                     await until(lambda said=said: len(persist.log) == said)  # type: ignore[misc]
@@ -718,7 +726,7 @@ def test_while_the_database_does_not_answer_events_flow_and_the_loop_is_free(
 def test_only_the_owner_of_the_first_shard_puts_hosts_in(loop_run: LoopRun) -> None:
     async def story() -> None:
         async with FakePersist() as persist:
-            leases = MemoryLeases()
+            leases = MemoryLeases(KEPT_S)
             leases.shards[0] = Lease(1, 7, 5, FAR_S)
             table = MemoryTable()
             async with ingest(
