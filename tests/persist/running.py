@@ -33,7 +33,7 @@ from persist.config import Config
 from persist.disk import Disk
 from persist.worker import Worker
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 Context = zmq.Context[zmq.Socket[bytes]]
 
 

@@ -80,7 +80,7 @@ def comes(door: Door, endpoint: str, keys: curve.ClientKeys | None) -> bool:
                 return True
             return None if refused() == before else False
 
-        ends_s = time.monotonic() + 20
+        ends_s = time.monotonic() + 60
         while (found := settled()) is None:
             assert time.monotonic() < ends_s
             time.sleep(0.005)

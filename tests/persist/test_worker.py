@@ -272,7 +272,11 @@ def test_sigterm_finishes_what_was_sent_and_tells_postgresql(place: Relay) -> No
             persist.stopping.set()
         assert persist.error is None
         logged = place.logged()
-        published = []
+        published: list[int] = []
+        while len(published) < len(logged):
+            chunk = listening.chunk()
+            assert chunk is not None
+            published += [chunk.first_seq + n for n in range(chunk.count)]
         while (chunk := listening.chunk(0.2)) is not None:
             published += [chunk.first_seq + n for n in range(chunk.count)]
         assert published == [seq for seq, _, _ in logged]
@@ -305,7 +309,7 @@ def test_postgresql_is_never_ahead_of_the_log(place: Relay) -> None:
         ingest.send(judged(2, account=did(2)))
         eventually(lambda: time.monotonic() > ends_s)
         admin.rollback()
-        ends_s = time.monotonic() + 10
+        ends_s = time.monotonic() + 60
         while reader.durable_seq < 2:
             assert time.monotonic() < ends_s
             # Read in this order: what is written now was durable before.
