@@ -129,14 +129,14 @@ class Conserved:
         if error is None:
             assert not self.errors, "\n".join(self.errors[:20])
 
-    async def hears(self, names: set[str]) -> None:
-        """Wait until each of these has answered.
+    async def hears(self, names: set[str], lives: int = 1) -> None:
+        """Wait until each of these has answered, in so many lives.
 
         Raises:
             TimeoutError: one does not.
         """
         async with asyncio.timeout(HEAR_S):
-            while not names <= set(self.answers):
+            while any(len(self.lives.get(name, ())) < lives for name in names):
                 await asyncio.sleep(PAUSE_S)
 
     def _watch(self) -> None:
