@@ -38,7 +38,7 @@ from tests.chaos.points import TRACE, read_orders, write_orders
 from tests.chaos.reader import Reader
 from tests.conserved import Conserved
 from tests.persist.running import Broadcaster
-from tests.relay import ROOT, Relay, alive, children_of
+from tests.relay import ROOT, Relay, alive, children_of, wait_for
 from tests.simnet import Network, NetworkConfig, compare
 from tests.simnet.config import DEFAULT_MIX
 
@@ -233,10 +233,15 @@ class Storm:
             await self._die_at_points(fault)
 
     async def _kill(self, fault: Fault) -> None:
-        pid = await self._pid(fault.victim)
-        epoch = self._log_epoch()
-        os.kill(pid, signal.SIGKILL)
-        await until(f"the end of {fault.victim}", lambda: not alive(pid))
+        while True:
+            pid = await self._pid(fault.victim)
+            epoch = self._log_epoch()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                break
+            # It was dying already.
+        # Nobody else has a turn meanwhile: to the end of a STOP, who is dying neither stands nor is gone.
+        wait_for(f"the end of {fault.victim}", lambda: not alive(pid), FLOW_S)
 
         async def successor() -> None:
             found = await until(f"a successor for {fault}", lambda: self._other(fault.victim, pid))
