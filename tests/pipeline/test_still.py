@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -26,7 +27,9 @@ async def stopped(relay: Relay, *names: str) -> AsyncIterator[None]:
     """Processes that stand still, with what they have started, as PostgreSQL has."""
     pids = [pid for name in names for pid in await asyncio.to_thread(family, relay, name)]
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        # One that served a question of PostgreSQL's may have ended.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
