@@ -7,6 +7,7 @@ import asyncio
 from common.control import ControlPlane
 from common.database import Connection, connect
 from common.paths import Paths
+from tests.pipeline.house import FLOW_S, STORY_S
 from tests.relay import Relay
 from tests.simnet import Consumer, Network, NetworkConfig, compare
 from tests.simnet.delivered import Delivered
@@ -22,14 +23,14 @@ def test_a_ban_that_is_lifted_at_once_costs_no_event() -> None:
             relay = Relay(plc_url=network.plc_url, hosts=[host.url for host in network.hosts])
             live = Delivered()
             async with relay, Consumer(relay.stream_url, keep=live.keep) as consumer:
-                network.settled = live.settles(network, consumer, 60)
-                load = asyncio.create_task(network.run(RATE, 300.0))
+                network.settled = live.settles(network, consumer, FLOW_S)
+                load = asyncio.create_task(network.run(RATE, STORY_S))
                 url = Paths(relay.data).embedded_database_url
                 with connect(url, "a test") as connection:
                     plane = ControlPlane(connection, "command:test")
                     for round_ in range(BANS):
                         so_far = len(live.frames)
-                        await consumer.wait_for(lambda: len(live.frames) > so_far + 20, 60)  # noqa: B023
+                        await consumer.wait_for(lambda: len(live.frames) > so_far + 20, FLOW_S)  # noqa: B023
                         host = network.hosts[round_ % 3].url.rpartition("/")[2]
                         assert plane.ban_host(host)
                         if round_ % 2:
@@ -42,7 +43,7 @@ def test_a_ban_that_is_lifted_at_once_costs_no_event() -> None:
                 report = compare(network.truth, live.frames)
                 assert report.ok, report.as_dict()
 
-    asyncio.run(asyncio.wait_for(story(), 180))
+    asyncio.run(asyncio.wait_for(story(), STORY_S))
 
 
 async def until_unread(connection: Connection, host: str) -> None:

@@ -22,7 +22,7 @@ AHEAD_S: Final = 20.0
 def health(at: House) -> tuple[int, str | None]:
     """Status and reason of the relay's health. Blocks."""
     status, body = at.relay.get("/_health")
-    return status, body.get("reason")
+    return status, body and body.get("reason")
 
 
 def held(at: House) -> int:

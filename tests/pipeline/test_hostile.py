@@ -188,7 +188,7 @@ async def assert_cursors_mean_what_they_say(at: House) -> None:
         await consumer.wait_count(len(seqs) - middle, FLOW_S)
         assert consumer.frames == frames[middle:]
     async with Consumer(url, cursor=seqs[-1] + 1000, retry_s=60.0) as consumer:
-        await consumer.wait_for(lambda: consumer.breaks > 0)
+        await consumer.wait_for(lambda: consumer.breaks > 0, FLOW_S)
         assert [error["error"] for error in consumer.errors] == ["FutureCursor"]
         assert not consumer.frames
     for garbage in ("x", "-1", "1.5", "0x10", "9" * 30):
