@@ -15,7 +15,8 @@ import ctypes
 import logging
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from math import ceil
 from typing import Any, ClassVar, Final, cast
 
 import h11
@@ -36,6 +37,8 @@ _RETURN: Final = struct.Struct("=HBBI")
 _STEER_AGAIN_S: Final = 0.05
 _PROBE_S: Final = 0.1
 """How long a connection of our own may take to be seen here, if it came here, in seconds."""
+_PROBE_TURNS: Final = 4
+"""In so many waits: a loop that was held up during one looks at what came meanwhile in the next."""
 _log = logging.getLogger("standpipe")
 _PHRASES: Final = {400: "Bad Request", 408: "Request Timeout"}
 
@@ -251,13 +254,12 @@ class Listener:
         if not self._retire_s or not shared:
             return
         siblings = [(sock, await self._sibling_of(sock)) for sock in shared]
-        loop = asyncio.get_running_loop()
-        ends_s = loop.time() + self._retire_s
-        while (left_s := ends_s - loop.time()) > 0:
+        # Not by the clock: a loop that was held up still answers what came meanwhile.
+        for _ in range(ceil(self._retire_s / _STEER_AGAIN_S)):
             for sock, sibling in siblings:
                 if sibling is not None:
                     _steer(sock, sibling)  # again and again, as a sibling may have let go
-            await asyncio.sleep(min(left_s, _STEER_AGAIN_S))
+            await asyncio.sleep(_STEER_AGAIN_S)
 
     def share(self) -> None:
         """Let every member have its part again, after one that ended had steered its own away."""
@@ -291,11 +293,11 @@ class Listener:
                 self._probes[probe.getsockname()[1]] = seen
                 connecting = loop.sock_connect(probe, (address, sock.getsockname()[1]))
                 try:
-                    await asyncio.wait_for(connecting, _PROBE_S)
+                    await _probed(connecting)
                 except OSError:
                     return True  # it came nowhere: nobody is to be sent there
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(seen.wait(), _PROBE_S)
+                    await _probed(seen.wait())
             finally:
                 self._probes.clear()
         return seen.is_set()
@@ -305,6 +307,24 @@ class Listener:
         if self._serving is not None:
             self._server.should_exit = True
             await self._serving
+
+
+async def _probed(what: Coroutine[Any, Any, object]) -> None:
+    """Wait for it, for _PROBE_S.
+
+    Raises:
+        TimeoutError: that long, and it has not come.
+    """
+    task = asyncio.ensure_future(what)
+    try:
+        for _ in range(_PROBE_TURNS):
+            if (await asyncio.wait([task], timeout=_PROBE_S / _PROBE_TURNS))[0]:
+                task.result()
+                return
+        raise TimeoutError
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def bind(host: str, port: int, *, shared: bool) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,30 @@ def test_who_connects_while_a_listener_retires_gets_to_a_sibling(
         finally:
             for sock in (*clients, sibling):
                 sock.close()
+
+    loop_run(story())
+
+
+def test_a_listener_that_is_held_up_while_it_looks_for_its_sibling_finds_it(
+    loop_run: LoopRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than its question may take: neither place is taken for the other."""
+
+    def held_up(sock: socket.socket, place: int) -> bool:
+        asyncio.get_running_loop().call_soon(time.sleep, 0.15)
+        return steer(sock, place)
+
+    steer = server._steer
+    monkeypatch.setattr(server, "_steer", held_up)
+
+    async def story() -> None:
+        ours = bind("127.0.0.1", 0, shared=True)
+        listener = Listener(answer, Service(Limits()), RETIRES)
+        await listener.open([ours])
+        with bind("127.0.0.1", ours.getsockname()[1], shared=True) as sibling:
+            sibling.listen(100)
+            assert await listener._sibling_of(ours) == 1
+            await listener.close()
 
     loop_run(story())
 
