@@ -118,6 +118,7 @@ def test_an_idle_log_beats_and_a_greeting_is_answered(place: Relay) -> None:
 def test_a_clock_that_ingest_doubts_is_told_at_once_and_until_it_is_believed_again(
     place: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("persist.suspicion.SILENT_S", 3600.0)
     with (
         place.persist() as persist,
         closing(Broadcaster(place.config)) as listening,
