@@ -17,6 +17,7 @@ from common import names
 from common.fetch import Fetcher, FetchError
 from common.names import ADDRESSES_MAX, FAILED_S, FOUND_S, Address, Names, NoAddress
 from tests.fix_loop import LoopRun
+from tests.fix_net import free_port
 from tests.ingest.fix_worker import LagMeter, until
 
 PUBLIC = "93.184.216.34"
@@ -157,16 +158,18 @@ def test_a_silent_name_server_delays_neither_the_loop_nor_other_names(
         async with LagMeter() as lag:
             silent = [asyncio.create_task(why(names, f"silent{n}.bad.example")) for n in range(20)]
             await until(lambda: names.in_flight == 3)
+            # However long a busy machine takes for those that are answered.
+            names._limit_s = 60.0
             assert await names.resolve("good.example")
             # Everything that runs on the loop's own threads goes on, too.
             assert await asyncio.to_thread(lambda: 5) == 5
             told = await asyncio.gather(*silent)
-            assert all("no answer of the name servers within 0.4 s" in words for words in told)
+            assert all("no answer of the name servers within" in words for words in told)
             # Those whose turn never came are no longer waited for; those that are stuck still are.
             assert dns.asked.total() == 4
             began_s = time.perf_counter()
             assert "no answer" in await why(names, "silent0.bad.example")
-            assert time.perf_counter() - began_s < 0.2
+            assert time.perf_counter() - began_s < 30
             assert dns.asked["silent0.bad.example"] == 1
         assert lag.worst_s < 0.25
         # At last they answer: it is remembered, and the site's other names have their turn.
@@ -189,12 +192,13 @@ def test_what_became_of_each_name_is_counted(loop_run: LoopRun, dns: FakeDns) ->
         return {**found, "cached": cached, "in_flight": in_flight}
 
     async def story() -> None:
-        few = Names(limit_s=0.05)
+        few = Names(limit_s=60.0)
         before = counted()
         for _ in range(3):
             await few.resolve("good.example")
         await why(few, "none.example")
-        await why(few, "silent.example")
+        few._limit_s = 0.05
+        assert "no answer of the name servers within 0.05 s" in await why(few, "silent.example")
         assert counted()["in_flight"] == before["in_flight"] + 1
         dns.end.set()
         await until(lambda: few.in_flight == 0)
@@ -273,7 +277,7 @@ def test_a_thread_that_waits_for_a_name_server_does_not_keep_the_process() -> No
         "    await asyncio.sleep(0.1)\n"
         "asyncio.run(story())\n"
     )
-    ended = subprocess.run([sys.executable, "-c", code], timeout=20, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
     assert ended.returncode == 0
 
 
@@ -293,8 +297,8 @@ def test_a_name_that_changes_its_answer_gains_nothing(
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
             writer.close()
 
-        outside = await asyncio.start_server(serve, "127.0.0.2", 0)
-        port = outside.sockets[0].getsockname()[1]
+        port = free_port()
+        outside = await asyncio.start_server(serve, "127.0.0.2", port)
         inside = await asyncio.start_server(serve, "127.0.0.1", port)
         dns.answers["rebinding.example"] = ["127.0.0.1", "127.0.0.2"]
         async with Fetcher(allow_insecure=False) as fetcher:
@@ -302,7 +306,7 @@ def test_a_name_that_changes_its_answer_gains_nothing(
 
             async def get() -> int:
                 url = f"http://rebinding.example:{port}/"
-                got = await fetcher.get(url, trusted=False, max_bytes=9, limit_s=5.0, hops=0)
+                got = await fetcher.get(url, trusted=False, max_bytes=9, limit_s=60.0, hops=0)
                 return got.status
 
             assert await get() == 200
