@@ -6,6 +6,7 @@ import asyncio
 import copy
 import resource
 from collections import Counter
+from functools import partial
 
 import cbor2
 
@@ -13,7 +14,7 @@ from common.event import Event, decode
 from common.verdict import DropReason
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_persist import FakePersist
-from tests.ingest.fix_worker import LagMeter, ingest, until
+from tests.ingest.fix_worker import CountingWorker, LagMeter, ingest, until
 from tests.interop.vectors import needs_network, network_documents, network_frames
 from tests.simnet.config import NetworkConfig
 from tests.simnet.faults import HostFaults
@@ -23,14 +24,24 @@ from tests.simnet.plc import Directory
 from tests.simnet.truth import compare
 
 
+async def finished(network: Network, worker: CountingWorker) -> None:
+    """Until whatever has been said has come to its end."""
+    said = {number: host.head_seq for number, host in enumerate(network.hosts, 1)}
+    feeds = {number: worker.subscriptions[number].feed for number in said}
+    await until(
+        lambda: all((feeds[n].upstream.finished_seq or 0) >= seq for n, seq in said.items()),
+        lambda: {n: (seq, feeds[n].upstream.finished_seq) for n, seq in said.items()},
+    )
+
+
 def test_a_whole_network_goes_through_without_loss_or_double(loop_run: LoopRun) -> None:
     async def story() -> None:
         config = NetworkConfig(
-            hosts=3, accounts=12, records=50, invalid_share=0.2, settle_s=1.5, pause_s=0.05,
-            web_accounts=True,
+            hosts=3, accounts=12, records=50, invalid_share=0.2, pause_s=0.05, web_accounts=True,
         )  # fmt: skip
         async with Network(config) as network, FakePersist() as persist:
             async with ingest(persist, [h.url for h in network.hosts], network.plc_url) as worker:
+                network.settled = partial(finished, network, worker)
                 await network.run(rate=150, seconds=3)
                 expected = len(list(network.truth.valid))
                 await until(
