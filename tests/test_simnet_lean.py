@@ -36,7 +36,7 @@ def test_a_reader_gets_everything_once_through_cuts_and_a_closed_port(
             reader = Consumer(host.stream_url, 0, tls=context, keep=frames.append)
             async with reader:
                 net.commit()
-                await reader.wait_for(lambda: len(frames) == len(net.truth.entries), 10)
+                await reader.wait_for(lambda: len(frames) == len(net.truth.entries))
                 host.cut()
                 net.commit()
                 await host.close()
@@ -49,7 +49,7 @@ def test_a_reader_gets_everything_once_through_cuts_and_a_closed_port(
                 with socket.socket() as other, pytest.raises(OSError, match="in use"):
                     other.bind(("127.0.0.1", host.port))
                 await host.start()
-                await reader.wait_for(lambda: len(frames) >= len(net.truth.entries), 10)
+                await reader.wait_for(lambda: len(frames) >= len(net.truth.entries))
                 assert host.caught_up()
             # A relay's number is unique in all; so is that of the one host.
             assert compare(net.truth, frames).ok

@@ -53,7 +53,7 @@ async def running(
 async def line(process: asyncio.subprocess.Process) -> dict[str, Any]:
     """The next JSON line."""
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         answer: dict[str, Any] = json.loads(await process.stdout.readline())
     return answer
 
@@ -155,7 +155,7 @@ def test_signal_ends_it(number: signal.Signals, loop_run: LoopRun, tmp_path: Pat
     async def story() -> None:
         async with running("--seconds", "100", "--tls", "good", folder=tmp_path) as (process, _):
             process.send_signal(number)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert await process.wait() == 0
         assert list(tmp_path.iterdir()) == []
 
@@ -203,7 +203,7 @@ def test_it_does_not_outlive_its_parent(loop_run: LoopRun, tmp_path: Path) -> No
         await parent.wait()
         parent._transport.close()  # type: ignore[attr-defined]
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while alive(ready["pid"]):
                     await asyncio.sleep(0.02)
         finally:

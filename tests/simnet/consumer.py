@@ -62,7 +62,7 @@ class Consumer:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def wait_for(self, enough: Callable[[], bool], deadline_s: float = 10.0) -> None:
+    async def wait_for(self, enough: Callable[[], bool], deadline_s: float = 30.0) -> None:
         """Return as soon as `enough()`; it is asked again after every frame.
 
         Raises:
@@ -75,7 +75,7 @@ class Consumer:
                 self._news.clear()
                 await self._news.wait()
 
-    async def wait_count(self, count: int, deadline_s: float = 10.0) -> None:
+    async def wait_count(self, count: int, deadline_s: float = 30.0) -> None:
         """Return as soon as so many frames are there.
 
         Raises:
