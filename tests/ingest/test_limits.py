@@ -15,10 +15,10 @@ from tests.simnet.config import NetworkConfig
 from tests.simnet.network import Network
 from tests.simnet.truth import compare
 
-SOON_S = 5.0
-"""What takes less than a second where this machine does nothing else. Without an account's share another's
-event waits for a minute here, and without a look at the limits a host waits for its day; with the clock in
-hand, test_fairness.py asks for half a second."""
+SOON_S = 20.0
+"""What takes less than a second where this machine does nothing else, in seconds. Without an account's share
+another's event waits for a minute here, and without a look at the limits a host waits for its day; with the
+clock in hand, test_fairness.py asks for half a second."""
 
 
 def quiet(**changed: Any) -> NetworkConfig:
