@@ -55,7 +55,7 @@ class Postgres:
         """Stop it (SIGINT), or kill it (SIGKILL), and wait for its end."""
         if self.process is not None:
             self.process.send_signal(number)
-            self.process.wait(30)
+            self.process.wait(60)
             self.process = None
 
     def remove(self) -> None:

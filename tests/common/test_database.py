@@ -213,7 +213,7 @@ def test_a_database_that_is_away_is_waited_for_until_it_is_back(own_postgres: Po
     thread = threading.Thread(target=wait)
     thread.start()
     own_postgres.start()
-    thread.join(20)
+    thread.join(60)
     assert found == [True]
 
 

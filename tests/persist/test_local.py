@@ -112,7 +112,7 @@ class Desk:
 
     def said(self, account: str, *expected: tuple[int, bool, str | None]) -> None:
         """Wait until the relay has said as much of an account, and see that it is that."""
-        eventually(lambda: len(self.events(account)) >= len(expected), 20, f"said of {account}")
+        eventually(lambda: len(self.events(account)) >= len(expected), what=f"said of {account}")
         assert self.events(account) == list(expected)
 
     def row(self, account: str) -> tuple[Any, ...]:
@@ -123,14 +123,14 @@ class Desk:
         return row or ()
 
     def shows(self, account: str, *row: object) -> None:
-        eventually(lambda: self.row(account) == row, 20, f"{row} of {account}")
+        eventually(lambda: self.row(account) == row, what=f"{row} of {account}")
 
     def counted(self, host: int, live: int) -> None:
         def count() -> bool:
             row = self.connection.execute("SELECT accounts FROM host WHERE id = %s", (host,))
             return row.fetchone() == (live,)
 
-        eventually(count, 20, f"{live} accounts of host {host}")
+        eventually(count, what=f"{live} accounts of host {host}")
 
     def hidden(self) -> dict[str, int]:
         """DID → the seq it is hidden with, as broadcasters read it."""
@@ -148,7 +148,7 @@ class Desk:
             found = read_hidden(self.place.config.log_dir)
             return found is not None and found.version >= version
 
-        eventually(seen, 20, "all wishes are fulfilled")
+        eventually(seen, what="all wishes are fulfilled")
 
 
 TAKEN = (int(Mark.TAKEN_DOWN), False, "takendown")
@@ -235,9 +235,9 @@ def test_a_takedown_that_is_reversed_before_the_view_has_it_is_reversed(desk: De
     """The view is a second behind the log: what differs from it is not all that differs."""
     for _ in range(3):
         desk.operator.take_down(DID)
-        eventually(lambda: DID in desk.hidden(), 20, "it is taken down")
+        eventually(lambda: DID in desk.hidden(), what="it is taken down")
         desk.operator.reverse_takedown(DID)
-        eventually(lambda: DID not in desk.hidden(), 20, "it is up again")
+        eventually(lambda: DID not in desk.hidden(), what="it is up again")
     desk.settles()
     assert desk.events(DID) == [TAKEN, FREE] * 3
 
@@ -249,7 +249,7 @@ def test_many_takedowns_at_once_are_said_once_each_while_events_flow(desk: Desk)
             desk.operator.take_down(account)
     states = {n: desk.arrive(did(n)) for n in range(2_000, 2_050)}
     assert len(states) == 50
-    eventually(lambda: len(desk.hidden()) == len(many), 30, "all are taken down")
+    eventually(lambda: len(desk.hidden()) == len(many), what="all are taken down")
     desk.settles()
     with desk.place.reader() as reader:
         said = [

@@ -152,7 +152,7 @@ def test_what_is_sent_again_after_a_kill_is_logged_once(
             }[told]  # fmt: skip
             assert (reply.logged, reply.duplicate, reply.back) == (logged, duplicate, [])
             persist.send_signal(signal.SIGTERM)
-            assert persist.wait(20) == 0
+            assert persist.wait(60) == 0
     with place.reader() as reader:
         rows = [row for chunk in reader.read(1, 1 << 20) for row in chunk.rows()]
     assert [(row.flags, row.upstream_seq) for row in rows] == [

@@ -41,7 +41,7 @@ def results(thread: StoreThread, count: int) -> list[Result]:
     """The next results; the descriptor has told of each."""
     found: list[Result] = []
     while len(found) < count:
-        ready, _, _ = select.select([thread.wakeup_fd], [], [], 20)
+        ready, _, _ = select.select([thread.wakeup_fd], [], [], 60)
         assert ready, f"only {found}"
         found += thread.results()
     return found

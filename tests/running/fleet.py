@@ -68,7 +68,7 @@ class Started:
     def signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def end(self, within_s: float = 40.0) -> int:
+    def end(self, within_s: float = 60.0) -> int:
         return self.process.wait(within_s)
 
 

@@ -130,7 +130,7 @@ def test_it_ends_with_its_supervisor(fleet: Fleet) -> None:
     finally:
         parent.kill()
         parent.wait()
-    eventually(lambda: not any(map(alive, pids)), 20, "PostgreSQL ends with its supervisor")
+    eventually(lambda: not any(map(alive, pids)), what="PostgreSQL ends with its supervisor")
 
 
 def answers(paths: Paths) -> bool:

@@ -63,7 +63,7 @@ def house() -> Iterator[Fleet]:
     with contextlib.ExitStack() as stack:
         fleet = stack.enter_context(fleet_in(stack.enter_context(data_folder())))
         wait_ready(run(fleet))
-        eventually(lambda: seen(fleet).up, 30, "all of it is up")
+        eventually(lambda: seen(fleet).up, what="all of it is up")
         yield fleet
         fleet.started[0].signal()
         assert fleet.started[0].end() == 0
@@ -93,7 +93,7 @@ def test_one_command_starts_a_relay_that_tells_of_itself(house: Fleet) -> None:
 
 @pytest.mark.parametrize("name", [*STAGES, "postgres"])
 def test_each_process_that_is_killed_comes_back(house: Fleet, name: str) -> None:
-    eventually(lambda: seen(house).up, 30, "all of it is up")
+    eventually(lambda: seen(house).up, what="all of it is up")
     before = next(process.pid for process in seen(house).processes if process.name == name)
     os.kill(before, signal.SIGKILL)
 
@@ -101,7 +101,7 @@ def test_each_process_that_is_killed_comes_back(house: Fleet, name: str) -> None
         found = seen(house)
         return found.up and before not in [process.pid for process in found.processes]
 
-    eventually(back, 30, f"{name} is back")
+    eventually(back, what=f"{name} is back")
 
 
 def test_a_database_that_is_shut_down_by_hand_comes_back(house: Fleet) -> None:
@@ -121,7 +121,7 @@ def test_a_database_that_is_shut_down_by_hand_comes_back(house: Fleet) -> None:
 
 def test_the_limit_of_open_files_is_raised_for_every_process(house: Fleet) -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    eventually(lambda: seen(house).up, 30, "all of it is up")
+    eventually(lambda: seen(house).up, what="all of it is up")
     for process in running(house):
         limits = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
         line = next(line for line in limits if line.startswith("Max open files"))
@@ -186,7 +186,7 @@ def test_a_killed_supervisord_leaves_no_process_and_the_next_start_goes_on(fleet
     assert len(pids) > 5
     relay.signal(signal.SIGKILL)
     relay.end()
-    eventually(lambda: not any(map(alive, pids)), 30, "no process is left")
+    eventually(lambda: not any(map(alive, pids)), what="no process is left")
     again = run(fleet)
     wait_ready(again)
     again.signal()
@@ -347,10 +347,10 @@ def test_a_database_that_is_away_at_start_is_waited_for(
         except OSError:
             return 0
 
-    eventually(lambda: health() not in (0, 200), 30, "health says that it cannot deliver")
+    eventually(lambda: health() not in (0, 200), what="health says that it cannot deliver")
     assert time.monotonic() - began_s < 30
     own_postgres.start()
-    eventually(lambda: health() == 200, 30, "it recovers when the database comes")
+    eventually(lambda: health() == 200, what="it recovers when the database comes")
     assert relay.process.poll() is None
 
 
@@ -369,7 +369,7 @@ def test_its_output_survives_in_a_file_that_is_not_appended_to(fleet: Fleet) -> 
     assert flags is not None
     assert int(flags[1], 8) & os.O_APPEND
     relay.terminate()
-    assert relay.wait(40) == 0
+    assert relay.wait(60) == 0
     lines = path.read_text().splitlines()
     assert lines[0] == "before"
     assert all(json.loads(line) for line in lines[1:] if line.startswith("{"))
@@ -389,7 +389,7 @@ def test_its_output_may_be_a_socket_as_a_journals_is(fleet: Fleet) -> None:
         while text.count(b'"ready"') < len(STAGES):
             text += ours.recv(65536)
         relay.terminate()
-        assert relay.wait(40) == 0
+        assert relay.wait(60) == 0
         while more := ours.recv(65536):
             text += more
     assert text.count(b'"stopped"') == len(STAGES)

@@ -67,7 +67,7 @@ def test_a_python_without_its_assertions_is_refused_by_name(data_dir: Path) -> N
     done = subprocess.run(
         [sys.executable, "-O", "-m", "common.command", "run"],
         cwd=ROOT, env={"STANDPIPE_DATA_DIR": str(data_dir), "STANDPIPE_BIND": f"127.0.0.1:{free_port()}"},
-        capture_output=True, text=True, check=False, timeout=30,
+        capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1
     assert "without its assertions" in done.stdout + done.stderr
