@@ -56,7 +56,7 @@ class Operator:
         done = subprocess.run(
             ["bash", "-e", "-u", "-x", "-c", lines], cwd=self.folder, env=self.environ,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=120, check=False,
+            timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"exit code {done.returncode}:\n{done.stdout}"
         return done.stdout

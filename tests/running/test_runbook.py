@@ -116,7 +116,7 @@ def told(folder: Path, story: Story, project: Path = ROOT) -> None:
                 network.stop()
                 await load
 
-    asyncio.run(asyncio.wait_for(whole(), 300))
+    asyncio.run(asyncio.wait_for(whole(), 600))
 
 
 async def lost_nothing(house: House) -> None:
