@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from hmac import compare_digest
 
 import pytest
 
+from broadcast import admin
 from broadcast.admin import may_enter
 
 PASSWORD = "pass:wörd"
@@ -60,3 +62,21 @@ def test_without_a_password_nobody_gets_in() -> None:
     assert not may_enter(basic("admin:"), ("",))
     assert not may_enter("Bearer ", ("",))
     assert not may_enter(None, ("",))
+
+
+@pytest.mark.parametrize(
+    "token", ["p", PASSWORD[:-1], "older", PASSWORD, "x" * 10_000], ids=lambda token: token[:9]
+)
+def test_each_password_is_compared_whole_whatever_was_given(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the time tells neither how much of one is right nor which, nor how long one is."""
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return compare_digest(one, other)
+
+    monkeypatch.setattr(admin, "compare_digest", compare)
+    assert may_enter(bearer(token), (PASSWORD, "older")) is (token in (PASSWORD, "older"))
+    assert compared == [(32, 32)] * 2
