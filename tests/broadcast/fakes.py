@@ -180,6 +180,8 @@ class Member:
         self.running: asyncio.Task[None]
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._publisher: zmq.Socket[bytes] | None = None
+        self._heard = b""
+        """The message that it heard last."""
 
     @property
     def fanout(self) -> Fanout:
@@ -214,14 +216,28 @@ class Member:
         self.publish(self.log.append(events, size))
 
     async def hears(self) -> None:
-        """Beat until the member hears persist."""
-        before_s = self.worker.pulse.heard_s
+        """Beat until the member hears it, and has heard all of that: none comes late and says it again."""
+        beats: list[bytes] = []
 
         def heard() -> bool:
-            self.publish(self.log.append(0))
-            return self.worker.pulse.heard_s not in (None, before_s)
+            is_awake = self.worker.pulse.heard_s is not None
+            if not is_awake or self._heard not in beats:
+                beat = self.log.append(0)
+                self.publish(beat)
+                beats.append(beat.raw)
+            return is_awake and self._heard == beats[-1]
 
         await until(heard)
+
+    def listen(self) -> None:
+        """Note what the worker hears; call before it runs."""
+        hear = self.worker._on_message
+
+        def note(parts: list[bytes]) -> None:
+            hear(parts)
+            self._heard = b"".join(parts)
+
+        self.worker._on_message = note  # type: ignore[method-assign]
 
     def url(self, query: str = "") -> str:
         """The stream's URL."""
@@ -265,6 +281,7 @@ async def member_of(
         open_reader or (lambda: log), member.endpoint, database_url, limits, http_limits,
         admin or Setup(passwords=admin_passwords), crawl, trusted_proxies, log_dir,
     )  # fmt: skip
+    member.listen()
     public, private = bind("127.0.0.1", port, shared=True), bind("127.0.0.1", 0, shared=False)
     member.port, member.private_port = public.getsockname()[1], private.getsockname()[1]
     ready = asyncio.Event()
