@@ -146,13 +146,16 @@ def test_an_idle_connection_is_kept_for_a_while_only(loop_run: LoopRun, tmp_path
         limits = HttpLimits(head_s=0.2, idle_s=1)
         async with member_of(FakeLog(), tmp_path, http_limits=limits) as member:
             raw = await Raw.to(member.port)
-            began_s = asyncio.get_running_loop().time()
-            for _ in range(2):
+            loop = asyncio.get_running_loop()
+            answered_s = began_s = loop.time()
+            # Not once more where the test was held up: it is closed by then.
+            while loop.time() - began_s < 0.8 and loop.time() - answered_s < 0.8:
                 await raw.send(LIVE)
                 assert (await raw.response()).status == 200
+                answered_s = loop.time()
                 await asyncio.sleep(0.4)  # longer than a head may take, but nothing has begun
             assert await raw.ended() == b""
-            assert asyncio.get_running_loop().time() - began_s < 4
+            assert loop.time() - answered_s < 4
             raw.cut()
 
     loop_run(story())
@@ -207,15 +210,21 @@ def test_a_body_too_large_is_413(loop_run: LoopRun, tmp_path: Path, chunked: boo
 def test_half_a_handshake_byte_by_byte_harms_nobody(loop_run: LoopRun, tmp_path: Path) -> None:
     async def story() -> None:
         async with member_of(FakeLog(), tmp_path, http_limits=HttpLimits(head_s=3.0)) as member:
+            loop = asyncio.get_running_loop()
+            began_s = loop.time()
             slow = [await Raw.to(member.port) for _ in range(50)]
             async with member.stream() as stream:
                 for at in range(60):
                     for raw in slow:
-                        raw.writer.write(handshake()[at : at + 1])
+                        if not raw.writer.is_closing():
+                            raw.writer.write(handshake()[at : at + 1])
                     member.emit(1)
                     assert await seqs(stream, 1) == [at + 1]
+            # A test that was held up went on sending into closed connections, and those are reset.
+            in_time = loop.time() - began_s < 3.0
             for raw in slow:
-                assert (await raw.response()).status == 408
+                with contextlib.suppress(*(() if in_time else (OSError, EOFError))):
+                    assert (await raw.response()).status == 408
                 raw.cut()
 
     loop_run(story())
