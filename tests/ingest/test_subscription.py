@@ -14,7 +14,14 @@ from ingest.subscription import ANEW_EVENTS
 from tests.fix_loop import LoopRun
 from tests.ingest.fix_host import RawHost, Visit
 from tests.ingest.fix_persist import FakePersist
-from tests.ingest.fix_worker import CountingWorker, LagMeter, MemoryTable, ingest, until
+from tests.ingest.fix_worker import (
+    LIMITS,
+    CountingWorker,
+    LagMeter,
+    MemoryTable,
+    ingest,
+    until,
+)
 from tests.ingest.test_splitter import ws
 from tests.simnet.config import NetworkConfig
 from tests.simnet.faults import HostFaults
@@ -99,8 +106,8 @@ def test_nothing_but_bad_messages_is_no_hot_loop(loop_run: LoopRun) -> None:
                 persist, [host.url], "http://localhost:1", retry_first_s=0.1, retry_longest_s=0.4
             ) as worker:
                 await asyncio.sleep(1.5)
-                assert 3 <= host.visits <= 9
-                assert worker.reasons()[DropReason.MALFORMED_FRAME] >= 3
+                assert host.visits <= 9
+                await until(lambda: worker.reasons()[DropReason.MALFORMED_FRAME] >= 3)
 
     host = RawHost(script)
     loop_run(story())
@@ -189,9 +196,12 @@ def test_a_host_that_shakes_no_hands_is_told_and_backed_off_from(
 ) -> None:
     async def story() -> None:
         async with FakePersist() as persist, RawHost(script) as host:
+            # Who does answer is not to be cut short.
+            handshake_s = 0.3 if words == "timed out" else LIMITS.handshake_s
             async with ingest(
-                persist, [host.url], "http://localhost:1", handshake_s=0.3, offline_failures=2
-            ) as worker:
+                persist, [host.url], "http://localhost:1",
+                handshake_s=handshake_s, offline_failures=2,
+            ) as worker:  # fmt: skip
                 subscription = worker.subscriptions[1]
                 await until(lambda: subscription.last_error and host.visits >= 2)
                 assert words in (subscription.last_error or "")
@@ -212,7 +222,8 @@ def test_a_host_that_resets_every_time_is_asked_less_and_less_often(loop_run: Lo
             ):
                 await asyncio.sleep(2.0)
                 # 0.1, 0.2, 0.4, 0.8, 1.6 … seconds, each halved at most.
-                assert 3 <= host.visits <= 7
+                assert host.visits <= 7
+                await until(lambda: host.visits >= 3)
 
     loop_run(story())
 
@@ -223,14 +234,14 @@ def test_a_connection_that_opens_is_no_progress_but_a_finished_event_is(loop_run
             host = network.hosts[0]
             host.faults = HostFaults(disconnect_after=1)
             account = next(a for a in network.accounts if a.host == 0)
-            for _ in range(8):
+            for _ in range(12):
                 network.commit(account)
             async with ingest(
                 persist, [host.url], network.plc_url, retry_first_s=0.1, retry_longest_s=60.0
             ) as worker:
-                # Each connection brings one event; without the reset this would take 25 s.
-                await until(settled(network, persist, worker), within_s=8.0)
-                assert host.accepted >= 8
+                # Each connection brings one event; without the reset this would take 100 s at least.
+                await until(settled(network, persist, worker))
+                assert host.accepted >= 12
 
     loop_run(story())
 
@@ -319,7 +330,7 @@ def test_an_error_frame_is_shown_and_hurried_only_when_it_was_our_fault(
                 else:
                     await until(lambda: life.phase is Phase.WAITING)
                     assert life.next_dial_s - worker._dialer.now_s() > 200
-                    await until(lambda: persist.observations.get(1) is not None)
+                    await until(lambda: 1 in persist.observations and persist.observations[1].error)
                     assert persist.observations[1].status == "idle"
                     assert host.visits == worker.balance().heeded["error"] == 1
                 assert f"error frame {name}" in (worker.subscriptions[1].last_error or "")
@@ -419,7 +430,7 @@ def test_a_reconnect_resumes_at_the_last_event_and_repeats_nothing(loop_run: Loo
             assert compare(network.truth, persist.frames()).missing == 0
             assert len(persist.log) == host.head_seq
             # At the end the cursor is told to persist.
-            assert persist.cursors[1].seq == host.head_seq
+            await until(lambda: persist.cursors[1].seq == host.head_seq)
 
     loop_run(story())
 
