@@ -144,6 +144,7 @@ def test_no_more_than_the_bound_is_sent_to_a_persist_that_does_not_answer(
                         network.commit(account)
                 largest = max(len(m) for host in network.hosts for m in host.messages)
                 await until(network.caught_up)
+                await until(lambda: worker.pipeline.in_flight_bytes > 30_000)
                 await asyncio.sleep(0.3)
                 assert 30_000 < worker.pipeline.in_flight_bytes < 30_000 + 32 * largest
                 assert worker.pipeline.in_flight < 120
@@ -216,15 +217,17 @@ def test_an_outlived_process_ends(loop_run: LoopRun) -> None:
 def test_a_fault_in_a_callback_ends_the_process(loop_run: LoopRun) -> None:
     async def story() -> None:
         async with Network(SMALL) as network, FakePersist() as persist:
+            taken = asyncio.Event()
+
+            def broken(*_: object) -> None:
+                taken.set()
+                raise ZeroDivisionError("a fault of ours")
+
             with pytest.raises(ExceptionGroup) as caught:
                 async with ingest(persist, urls(network), network.plc_url) as worker:
-
-                    def broken(*_: object) -> None:
-                        raise ZeroDivisionError("a fault of ours")
-
                     worker.pipeline.take = broken  # type: ignore[method-assign, assignment]
                     network.commit(network.accounts[0])
-                    await asyncio.sleep(0.5)
+                    await taken.wait()
             assert caught.group_contains(ZeroDivisionError)
 
     loop_run(story())
