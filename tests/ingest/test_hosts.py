@@ -112,13 +112,13 @@ def test_who_is_named_is_trusted_though_it_was_there_before_unless_its_operator_
 
 @pytest.fixture
 def observed(postgres_url: str) -> Iterator[tuple[psycopg.Connection[Any], HostTable]]:
-    """A database with one host at `observe` for 100 s, and a table whose clean period is 60 s."""
+    """A database with one host at `observe` for 100 min, and a table whose clean period is an hour."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(SCHEMA)
-        table = HostTable(lambda: postgres_url, observe_clean_s=60.0)
+        table = HostTable(lambda: postgres_url, observe_clean_s=3600.0)
         table.add([Target("a.example", tls=True), Target("b.example", tls=True)], 0, 7)
         connection.execute(
-            "UPDATE host SET level = 'observe', level_since = now() - interval '100 s' WHERE id = 1"
+            "UPDATE host SET level = 'observe', level_since = now() - interval '100 min' WHERE id = 1"
         )
         yield connection, table
         table.close()
@@ -157,9 +157,9 @@ def test_what_is_waived_begins_the_clean_period_anew_and_a_restart_does_not(
     assert table.note([Seen(1, waived=False, checked=5)]) == []
     # Another process, later: what it needs stands in the table.
     table.close()
-    connection.execute("UPDATE host SET waived_at = now() - interval '59 s'")
+    connection.execute("UPDATE host SET waived_at = now() - interval '59 min'")
     assert table.note([Seen(1, waived=False, checked=1)]) == []
-    connection.execute("UPDATE host SET waived_at = now() - interval '61 s'")
+    connection.execute("UPDATE host SET waived_at = now() - interval '61 min'")
     assert table.note([Seen(1, waived=False, checked=1)]) == [MovedUp("a.example", 8)]
 
 
@@ -172,7 +172,7 @@ def test_the_operators_word_is_not_undone_by_what_was_seen_before_it(
     assert table.note(seen) == []
     assert levels(table) == [Level.OBSERVE, Level.ENFORCE]
     connection.execute("UPDATE host SET level = 'enforce' WHERE id = 1")
-    connection.execute("UPDATE host SET level_since = now() - interval '100 s' WHERE id = 1")
+    connection.execute("UPDATE host SET level_since = now() - interval '100 min' WHERE id = 1")
     assert table.note([Seen(1, waived=True, checked=0), *seen]) == []
     found = connection.execute("SELECT waived_at, checked, level FROM host WHERE id = 1")
     assert found.fetchone() == (None, 9, "enforce")
