@@ -88,7 +88,7 @@ def test_a_long_backlog_is_read_at_its_budget_while_a_live_host_is_not_delayed(
                 await until(lambda: sum(judged.host == 2 for judged, _f in persist.log) == 50)
                 assert live.limited_by is None
                 assert len(persist.log) - 50 < backlog, "the live host came first"
-                await until(lambda: len(persist.log) == backlog + 50, within_s=20.0)
+                await until(lambda: len(persist.log) == backlog + 50)
                 assert worker.conserved()
 
     loop_run(story())
