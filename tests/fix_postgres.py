@@ -49,7 +49,7 @@ class Postgres:
             stdout=subprocess.DEVNULL,
             cwd=Path(__file__).parent.parent,
         )  # fmt: skip
-        eventually(self._answers, 60, "the embedded database answers")
+        eventually(self._answers, 180, "the embedded database answers")
 
     def stop(self, number: int = signal.SIGINT) -> None:
         """Stop it (SIGINT), or kill it (SIGKILL), and wait for its end."""
@@ -95,6 +95,9 @@ def postgres_url(postgres_server: Postgres) -> Iterator[str]:
         admin.execute(f"CREATE DATABASE {name}")
     yield postgres_server.url.replace("/postgres?", f"/{name}?")
     with psycopg.connect(postgres_server.url, autocommit=True) as admin:
+        # Whoever is cut off may take longer to be gone than the five seconds that DROP waits.
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        eventually(lambda: not admin.execute(cut, (name,)).fetchall())
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
