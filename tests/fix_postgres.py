@@ -94,11 +94,15 @@ def postgres_url(postgres_server: Postgres) -> Iterator[str]:
     with psycopg.connect(postgres_server.url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")
     yield postgres_server.url.replace("/postgres?", f"/{name}?")
-    with psycopg.connect(postgres_server.url, autocommit=True) as admin:
-        # Whoever is cut off may take longer to be gone than the five seconds that DROP waits.
-        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+    drop_database(postgres_server, name)
+
+
+def drop_database(server: Postgres, name: str) -> None:
+    """Drop it, whoever is connected: who is cut off may take longer to be gone than DROP waits, 5 s."""
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+    with psycopg.connect(server.url, autocommit=True) as admin:
         eventually(lambda: not admin.execute(cut, (name,)).fetchall())
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from common.segment_files import CHECKPOINT_NAME, HEAD_NAME, HeadFile, list_segm
 from persist import findings, verify
 from persist.checkpoint import decode_checkpoint, encode_checkpoint
 from persist.verify import CURSOR_SLACK, main
-from tests.fix_postgres import Postgres
+from tests.fix_postgres import Postgres, drop_database
 from tests.persist.running import Relay
 from tests.persist.written import HOST, Written
 
@@ -61,8 +61,7 @@ def viewed(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) 
     try:
         yield Viewed(folder, postgres_server.url.replace("/postgres?", "/verified?"))
     finally:
-        with psycopg.connect(postgres_server.url, autocommit=True) as admin:
-            admin.execute("DROP DATABASE verified WITH (FORCE)")
+        drop_database(postgres_server, "verified")
 
 
 @pytest.fixture
