@@ -12,9 +12,10 @@ import psycopg
 import pytest
 
 from common.sharding import SHARD_COUNT
-from ingest.lease_table import FRESH_S, LeaseTable, Table, Wanted
+from ingest import share
+from ingest.lease_table import FRESH_S, LeaseTable, Look, Table, Wanted
 from ingest.load import Said
-from ingest.share import BREAK_S, LEASE_S, LOOK_S, Me
+from ingest.share import BREAK_S, LOOK_S, Me
 from tests.fix_net import eventually
 from tests.ingest.fix_worker import MemoryLeases
 from tests.relay import ROOT
@@ -22,6 +23,9 @@ from tests.relay import ROOT
 SCHEMA = (ROOT / "common" / "schema.sql").read_text()
 A, B = Me(0, 100, 2), Me(1, 101, 2)
 ALL = range(SHARD_COUNT)
+LONGER = 20
+LEASE_S = LONGER * share.LEASE_S
+"""So long that nothing runs out but by `age`, however long a statement takes."""
 
 
 @dataclass
@@ -42,6 +46,10 @@ def connection(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
+def table_at(url: str) -> LeaseTable:
+    return LeaseTable(lambda: url, lease_s=LEASE_S)
+
+
 def in_postgres(url: str, connection: psycopg.Connection[Any]) -> Made:
     def age(seconds: float) -> None:
         connection.execute(
@@ -51,14 +59,14 @@ def in_postgres(url: str, connection: psycopg.Connection[Any]) -> Made:
             "UPDATE member SET seen_at = seen_at - make_interval(secs => %s)", (seconds,)
         )
 
-    return Made(lambda: LeaseTable(lambda: url), age)
+    return Made(lambda: table_at(url), age)
 
 
 @pytest.fixture(params=["postgresql", "memory"])
 def made(request: pytest.FixtureRequest) -> Made:
     if request.param == "memory":
         turned = [0.0]
-        table = MemoryLeases(clock=lambda: time.time() + turned[0])
+        table = MemoryLeases(LEASE_S, lambda: time.time() + turned[0])
 
         def age(seconds: float) -> None:
             turned[0] += seconds
@@ -71,7 +79,12 @@ def made(request: pytest.FixtureRequest) -> Made:
 
 def take(table: Table, me: Me, *shards: int, above: int = 0) -> dict[int, int]:
     look = table.look(me)
-    return table.take(me, [Wanted(s, look.rows[s].epoch, above) for s in shards], look.at_s)
+    return take_as(table, me, [Wanted(s, look.rows[s].epoch, above) for s in shards], look)
+
+
+def take_as(table: Table, me: Me, wanted: list[Wanted], look: Look) -> dict[int, int]:
+    """Upon a look that may be older than one may be."""
+    return table.take(me, wanted, look.at_s + LEASE_S)
 
 
 def owners(table: Table, me: Me) -> dict[int, int]:
@@ -156,11 +169,11 @@ def test_what_has_changed_since_the_look_is_not_taken(made: Made) -> None:
     look = table.look(B)
     take(table, A, 3)
     made.age(LEASE_S + 0.1)
-    assert table.take(B, [Wanted(3, look.rows[3].epoch)], look.at_s + LEASE_S) == {}
+    assert take_as(table, B, [Wanted(3, look.rows[3].epoch)], look) == {}
     expired = table.look(B)
     assert expired.rows[3].past_s > 0
     table.look(A)  # renewed
-    assert table.take(B, [Wanted(3, expired.rows[3].epoch)], expired.at_s) == {}
+    assert take_as(table, B, [Wanted(3, expired.rows[3].epoch)], expired) == {}
     assert owners(table, B) == {3: 0}
     table.close()
 
@@ -170,6 +183,7 @@ def test_a_decision_that_comes_late_takes_nothing(made: Made) -> None:
     look = table.look(A)
     assert table.take(A, [Wanted(3, 0)], look.at_s - FRESH_S - 0.1) == {}
     assert owners(table, A) == {}
+    eventually(lambda: table.take(A, [Wanted(3, 0)], table.look(A).at_s), what="one comes in time")
     table.close()
 
 
@@ -248,7 +262,7 @@ def test_a_new_life_is_later_than_any_that_the_tables_know_of(made: Made) -> Non
     assert table.look(B).members == {1}
     assert table.choose(0) == far + 2, "also after one that has left"
     look = table.look(B)
-    table.take(Me(0, far + 100, 2), [Wanted(3, look.rows[3].epoch)], look.at_s)
+    take_as(table, Me(0, far + 100, 2), [Wanted(3, look.rows[3].epoch)], look)
     assert table.choose(0) == far + 101, "and where only a lease tells of it"
     assert table.choose(2) < far
     table.close()
@@ -271,7 +285,7 @@ def test_a_clock_that_was_set_back_a_little_takes_nothing_from_who_lives(made: M
     # So little that nobody's contact breaks by it.
     table = made.make()
     take(table, A, 3)
-    made.age(-BREAK_S - LOOK_S)
+    made.age(LONGER * (-BREAK_S - LOOK_S))
     assert table.look(B).rows[3].past_s < 0
     assert take(table, B, 3) == {}
     made.age(-3600.0)
@@ -300,7 +314,7 @@ def test_of_many_that_take_one_shard_one_gets_it(
             look = table.look(me)
             barrier.wait()
             wanted = [Wanted(row.number, row.epoch) for row in look.rows]
-            got[number] = table.take(me, wanted, look.at_s)
+            got[number] = take_as(table, me, wanted, look)
             barrier.wait()
             if number == 0:
                 taken = [shard for one in got for shard in one]
@@ -347,7 +361,7 @@ def test_a_frozen_owner_is_refused_and_changes_nothing(
 def test_nothing_waits_for_a_row_that_another_has_in_hand(
     postgres_url: str, connection: psycopg.Connection[Any]
 ) -> None:
-    table = LeaseTable(lambda: postgres_url)
+    table = table_at(postgres_url)
     held = take(table, A, 3)
     with psycopg.connect(postgres_url) as other:
         other.execute("SELECT * FROM shard WHERE number IN (3, 4) FOR UPDATE")
@@ -361,7 +375,7 @@ def test_nothing_waits_for_a_row_that_another_has_in_hand(
 def test_who_is_frozen_in_the_midst_of_a_look_keeps_no_row_from_the_others(
     postgres_url: str, connection: psycopg.Connection[Any]
 ) -> None:
-    frozen, other = LeaseTable(lambda: postgres_url), LeaseTable(lambda: postgres_url)
+    frozen, other = table_at(postgres_url), table_at(postgres_url)
     other.look(B)
     with pytest.raises(psycopg.Error), frozen._transaction() as midst:
         midst.execute("SELECT * FROM shard FOR UPDATE")
@@ -376,7 +390,7 @@ def test_who_is_frozen_in_the_midst_of_a_look_keeps_no_row_from_the_others(
 def test_only_the_databases_clock_counts(
     postgres_url: str, connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = LeaseTable(lambda: postgres_url)
+    table = table_at(postgres_url)
     real = time.time()
     for ours in (0.0, real + 10**6):
         monkeypatch.setattr(time, "time", lambda ours=ours: ours)
@@ -388,7 +402,7 @@ def test_only_the_databases_clock_counts(
 
 
 def test_a_table_that_is_away_or_not_prepared_is_asked_again(postgres_url: str) -> None:
-    table = LeaseTable(lambda: postgres_url)
+    table = table_at(postgres_url)
     for _ in range(2):
         with pytest.raises(psycopg.Error):
             table.look(A)
@@ -408,7 +422,7 @@ def test_a_table_that_is_away_or_not_prepared_is_asked_again(postgres_url: str) 
 def test_a_look_tells_when_the_server_started(
     postgres_url: str, connection: psycopg.Connection[Any]
 ) -> None:
-    table = LeaseTable(lambda: postgres_url)
+    table = table_at(postgres_url)
     row = connection.execute("SELECT pg_postmaster_start_time()").fetchone()
     assert row is not None
     assert table.look(A).started_s == pytest.approx(row[0].timestamp(), abs=0.001)
