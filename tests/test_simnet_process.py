@@ -111,6 +111,8 @@ def test_another_process_steers_it(loop_run: LoopRun, tmp_path: Path) -> None:
                 if not moved["ok"]:
                     moved = await tell('{"do": "migrate", "to": 1}')
                 assert moved["ok"], moved
+                # Only who is there already can be cut off.
+                await consumer.wait_count(1)
                 assert (await tell("host host=0 what=cut"))["ok"]
                 await consumer.wait_for(lambda: consumer.breaks >= 1)
             assert (await tell("fault host=1 silent_stream=true"))["ok"]
