@@ -1,7 +1,7 @@
 """A host whose name leads into our own network, or changes where it leads, or sends us elsewhere.
 
 Lessons section 1, row "any host"; S-SEC-01. The same for documents: test_strangers; for who asks to be
-crawled: tests/broadcast/test_crawl_desk.
+crawled: tests/broadcast/test_crawl_bounds.
 """
 
 from __future__ import annotations
