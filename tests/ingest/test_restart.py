@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import closing
 
+import pytest
+
 from common.database import connect, ensure_schema
+from ingest import store
 from tests.fix_loop import LoopRun
 from tests.fix_postgres import Postgres
 from tests.ingest.fix_persist import FakePersist
@@ -18,6 +21,13 @@ from tests.simnet.truth import compare
 CONFIG = NetworkConfig(
     hosts=2, accounts=40, records=20, genesis_share=0, web_accounts=True, legacy_share=0.3
 )
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that answers has all the time that a busy machine takes."""
+    monkeypatch.setattr(store, "FIND_S", 60.0)
+    monkeypatch.setattr(store, "CLOSING_S", 60.0)
 
 
 def prepare(url: str) -> None:
