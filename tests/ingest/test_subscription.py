@@ -295,7 +295,7 @@ def test_a_half_open_connection_is_found_and_a_quiet_one_is_kept(loop_run: LoopR
             quiet = Host(0, lambda _did: None)
             await quiet.start()
             async with ingest(
-                persist, [dead.url, quiet.url], "http://localhost:1", ping_s=0.2
+                persist, [dead.url, quiet.url], "http://localhost:1", ping_s=0.5
             ) as worker:
                 await until(lambda: dead.visits >= 2)
                 assert "pong" in (worker.subscriptions[1].last_error or "")
