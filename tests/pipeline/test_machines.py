@@ -190,6 +190,11 @@ def sends(both: Both) -> float:
     return both.second.number(f"ingest-{FIRST}", 'standpipe_forwarded_total{kind="commit"}')
 
 
+def losses_of(second: Second) -> int:
+    """How often its ingest has said that persist was away."""
+    return sum("persist takes nothing" in line["msg"] for line in second.log_lines())
+
+
 def refused(both: Both) -> dict[str, float]:
     numbers = both.first.metrics("persist")
     return {
@@ -229,8 +234,10 @@ def test_what_a_second_machine_reads_arrives_once_whatever_becomes_of_it() -> No
                 links = await asyncio.to_thread(
                     second.number, f"ingest-{FIRST}", "standpipe_links_total"
                 )
+                losses = losses_of(second)
                 with second.place.unplugged():
                     await asyncio.sleep(8.0)
+                    await both.until("it to be noticed", lambda: losses_of(second) > losses)
                 await both.until(
                     "a new connection",
                     lambda: second.number(f"ingest-{FIRST}", "standpipe_links_total") > links,
@@ -246,7 +253,8 @@ def test_what_a_second_machine_reads_arrives_once_whatever_becomes_of_it() -> No
             began_s = asyncio.get_running_loop().time()
             await both.until("the first to read all", lambda: both.readers() == {0})
             print(f"taken over in {asyncio.get_running_loop().time() - began_s:.1f} s")
-            assert set(both.owners().values()) == {0}
+            # Not every shard has a host that shows whose it is.
+            await both.until("it to have all", lambda: set(both.owners().values()) == {0})
             await both.flows()
             # It comes back, and is stopped as it should be.
             second.spawn()
