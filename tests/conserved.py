@@ -44,7 +44,7 @@ Numbers: TypeAlias = dict[str, dict[str, float]]
 PAUSE_S: Final = 0.05
 """Between two rounds over all processes, in seconds: a scrape takes time from the one that answers."""
 TIMEOUT_S: Final = 2.0
-HEAR_S: Final = 30.0
+HEAR_S: Final = 120.0
 _QUERY: Final = urlencode([("name[]", name) for name in NAMES])
 
 

@@ -51,7 +51,7 @@ class Sleeper(Storm):
 
     async def carry_out(self) -> None:
         """All of it, one fault at the heels of the other."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for fault in self._plan.faults:
                 await self._inject(fault)
             await self._wait_for_proofs()

@@ -15,7 +15,7 @@ from common.verdict import DropReason
 from tests.realpds.replay import Replay, Said, deserved_drops, operations
 from tests.relay import Relay
 
-SETTLE_S: Final = 30.0
+SETTLE_S: Final = 120.0
 """How long the relay may take for what was said since the last change of a document, seconds."""
 
 
