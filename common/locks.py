@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,8 @@ from common.paths import make_private, private_temp_dir
 
 _FLOCK: Final = struct.Struct("hhqqi4x")
 """struct flock of fcntl(2), as 64-bit Linux has it: type, whence, start, len, pid."""
+_WRITES_S: Final = 2.0
+"""How long a new holder is given to write its number, in seconds: two steps, on a machine that is busy."""
 
 
 class Held(Exception):
@@ -70,7 +73,7 @@ def acquire(path: Path, what: str, owner: int) -> Lock:
         os.close(fd)
         if not isinstance(error, (BlockingIOError, PermissionError)):
             raise
-        raise Held(what, path, _written(path)) from None
+        raise Held(what, path, _told(path)) from None
     os.ftruncate(fd, 0)
     os.pwrite(fd, b"%d\n" % owner, 0)
     return Lock(path, fd)
@@ -91,6 +94,14 @@ def owner_of(path: Path) -> int | None:
     finally:
         os.close(fd)
     return None if kind == fcntl.F_UNLCK else _written(path) or 0
+
+
+def _told(path: Path) -> int | None:
+    """The number that whoever has just taken a lock is about to write; None when it does not."""
+    ends_s = time.monotonic() + _WRITES_S
+    while (owner := _written(path)) is None and time.monotonic() < ends_s:
+        time.sleep(0.01)
+    return owner
 
 
 def _written(path: Path) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,19 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
         process.wait()
     lock = locks.acquire(path, "the thing", 1)
     assert path.read_text() == "1\n"
+    lock.release()
+
+
+def test_one_that_was_taken_just_now_names_its_owner_too(tmp_path: Path) -> None:
+    """Two relays that start at once: the second one comes between the first one's lock and its number."""
+    path = tmp_path / "lock"
+    lock = locks.acquire(path, "the thing", 1)
+    os.ftruncate(lock.fd, 0)
+    writes = threading.Timer(0.3, os.pwrite, (lock.fd, b"4711\n", 0))
+    writes.start()
+    with pytest.raises(locks.Held, match=r"process 4711, holds the thing"):
+        locks.acquire(path, "the thing", 5)
+    writes.join()
     lock.release()
 
 
