@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
+from tests.simnet.listening import accept_no_more
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -83,6 +85,7 @@ class RawHost:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await accept_no_more(self._server.sockets)
         self._server.close()
         for task in list(self._tasks):
             task.cancel()

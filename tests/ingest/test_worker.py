@@ -6,6 +6,7 @@ import asyncio
 import copy
 import resource
 from collections import Counter
+from contextlib import AsyncExitStack
 from functools import partial
 
 import cbor2
@@ -124,11 +125,13 @@ def test_the_real_frames_come_out_as_they_came_but_for_their_seq(loop_run: LoopR
             endpoint = documents[event.did]["service"][0]["serviceEndpoint"]
             by_host.setdefault(endpoint.removeprefix("https://"), []).append(raw)
         plc = Directory()
-        async with FakePersist() as persist:
+        async with FakePersist() as persist, AsyncExitStack() as stack:
             await plc.start()
+            stack.push_async_callback(plc.close)
             hosts = [Host(n, lambda _did: None) for n in range(len(by_host))]
             for host, raws in zip(hosts, by_host.values(), strict=True):
                 await host.start()
+                stack.push_async_callback(host.close)
                 for raw in raws:
                     event = decode(raw)
                     assert isinstance(event, Event)
@@ -146,9 +149,6 @@ def test_the_real_frames_come_out_as_they_came_but_for_their_seq(loop_run: LoopR
                     lambda: f"{len(persist.log)} came out: {worker.reasons()}",
                 )
                 assert worker.conserved()
-            for host in hosts:
-                await host.close()
-            await plc.close()
         came = sorted(network_frames())
         assert sorted(frame for _judged, frame in persist.log) == came
         for judged, frame in persist.log:
