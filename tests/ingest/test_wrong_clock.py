@@ -38,7 +38,7 @@ def test_a_clock_an_hour_behind_costs_no_event_and_is_told_of(
         config = NetworkConfig(hosts=3, accounts=9, records=20, genesis_share=0)
         async with Network(config) as network, FakePersist() as persist:
             async with ingest(
-                persist, [h.url for h in network.hosts], network.plc_url, grace_s=1.0
+                persist, [h.url for h in network.hosts], network.plc_url, grace_s=2.0
             ) as worker:
                 for account in network.accounts:
                     network.commit(account)
