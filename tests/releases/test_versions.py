@@ -86,7 +86,7 @@ def test_this_release_goes_on_with_the_data_of_the_one_before(before: Path) -> N
                 assert told.returncode == 0, told.stdout + told.stderr
                 assert "sound" in told.stdout
 
-    asyncio.run(asyncio.wait_for(story(), 240))
+    asyncio.run(asyncio.wait_for(story(), 480))
 
 
 def fingerprint(data_dir: Path, url: str) -> dict[str, Any]:
