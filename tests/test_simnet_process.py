@@ -85,6 +85,9 @@ def test_load_runs_its_time_and_the_process_ends(loop_run: LoopRun, tmp_path: Pa
                 assert await process.wait() == 0
                 truth = Truth.load(file)
                 assert truth.counts() == done["counts"]
+                for host, consumer in enumerate((first, second)):
+                    # It has ended, and what it has said may still be on its way.
+                    await consumer.wait_count(sum(said.host == host for said in truth.entries))
                 got = len(first.frames) + len(second.frames)
                 assert got == len(truth.entries) == done["events"]
         assert list(tmp_path.iterdir()) == [file]
