@@ -107,6 +107,9 @@ async def snapshot(at: House) -> None:
     assert found["up_s"] > 2
     assert {"persist", "broadcast-0", "ingest-0", "ingest-1"} <= set(found["processes"])
     code, out, _err = await typed(at, "snapshot", "--seconds", "0.5")
+    while "a consumer of our own, of 0;" in out:
+        # On a busy machine nothing may come in so short a time, and nothing can be said of that.
+        code, out, _err = await typed(at, "snapshot", "--seconds", "0.5")
     assert code == 0
     assert len(out.splitlines()) <= 24
     assert "100.00 % to a consumer of our own" in out
