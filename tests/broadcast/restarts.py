@@ -38,6 +38,8 @@ from tests.broadcast.fakes import NO_DATABASE, frame_of, rows_of, seq_of
 from tests.broadcast.raw import handshake
 
 WRITE_S: Final = 0.005
+GIVE_UP_S: Final = 120
+"""For a process to end, however little of the machine it has."""
 LAST_SEQ: Final = "restarting; last seq "
 """How a broadcaster that ends says good-bye: the documented form of its close frame's reason."""
 
@@ -183,7 +185,7 @@ async def measure(
             for number in range(restarts):
                 old = members[number % 2]
                 old.send_signal(signal.SIGTERM)
-                await asyncio.to_thread(old.wait, 20)
+                await asyncio.to_thread(old.wait, GIVE_UP_S)
                 assert old.stdout is not None
                 old.stdout.close()
                 new, _port = await asyncio.to_thread(start, folder, stage.port, retire_s)
@@ -195,7 +197,7 @@ async def measure(
             member.send_signal(signal.SIGTERM)
         for member in members:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                member.wait(20)
+                member.wait(GIVE_UP_S)
             if member.stdout is not None:
                 member.stdout.close()
         stage.log.close()
