@@ -27,6 +27,8 @@ from tests.running.web import DESCRIBE, LIST, Web, webs
 def world(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Web]]:
     """Another relay, and five hosts; those on this machine are allowed."""
     monkeypatch.setenv("STANDPIPE_ALLOW_INSECURE_HOSTS", "true")
+    # They are asked from this very process, which may be away for long.
+    monkeypatch.setattr("common.command.host_check.LIMIT_S", 60.0)
     with webs(6) as found:
         for number, web in enumerate(found[1:]):
             web.describes(f"did:web:{number}.example")
