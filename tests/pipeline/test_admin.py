@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import urllib.error
 import urllib.request
 from base64 import b64encode
 from functools import partial
@@ -53,7 +54,9 @@ def test_each_of_two_broadcasters_lists_and_lets_go_the_consumers_of_both(loop_r
                 return [row for row in found if row["user_agent"] == "one of these"]
 
             try:
-                # The kernel chooses who takes a connection.
+                # The kernel chooses who takes a connection; who has not begun to serve refuses it.
+                for name in ("broadcast-0", "broadcast-1"):
+                    await at.until(f"{name} to serve", partial(serves, at, name))
                 processes: set[str] = set()
                 async with asyncio.timeout(60):
                     while len(streams) < 6 or len(processes) < 2:
@@ -81,6 +84,20 @@ def test_each_of_two_broadcasters_lists_and_lets_go_the_consumers_of_both(loop_r
                     await stream.close()
 
     loop_run(story(), STORY_S)
+
+
+def serves(at: House, name: str) -> bool:
+    """Whether the health of a broadcaster, at its own port, says so."""
+    facts = at.relay.run_file(name)
+    if facts is None:
+        return False
+    try:
+        url = f"http://127.0.0.1:{facts['private_port']}/_health"
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
 
 
 async def stopped(at: House, count: int) -> None:
