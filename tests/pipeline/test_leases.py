@@ -144,6 +144,39 @@ def standing_still(*pids: int) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
+@asynccontextmanager
+async def standing_still_between_two_looks(at: House, name: str) -> AsyncIterator[int]:
+    """Stop the server process that serves the connection of this name while it has nothing to do.
+
+    In the midst of a statement it has locks of PostgreSQL's own, for which all others would wait.
+    """
+    pid = await asyncio.to_thread(backend_of, at, name)
+    while True:
+        with standing_still(pid):
+            idle = False
+            # Who waits for one of those locks does not answer either.
+            with contextlib.suppress(psycopg.OperationalError):
+                idle = await asyncio.to_thread(is_idle, at, pid)
+            if idle:
+                yield pid
+                return
+
+
+def is_idle(at: House, pid: int) -> bool:
+    """Whether a server process has said all of its last answer.
+
+    Raises:
+        psycopg.OperationalError: nothing can be asked within a few seconds.
+    """
+    url = Paths(at.relay.data).embedded_database_url
+    with closing(psycopg.connect(url, connect_timeout=3)) as connection:
+        connection.execute("SET statement_timeout = 3000")
+        sql = "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = %s"
+        row = connection.execute(sql, [pid]).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
 @one_loop
 def test_the_hosts_of_a_process_that_is_killed_for_good_go_to_the_other_and_come_back(
     loop_run: Any,
@@ -217,9 +250,8 @@ def test_a_database_that_stands_still_moves_no_shard(loop_run: Any, away_s: floa
             counts_before = await asyncio.to_thread(counts, at)
             came = len(at.live.frames)
             # One process is answered later than the other, who sees all its leases expired meanwhile.
-            late = await asyncio.to_thread(backend_of, at, "ingest-1 leases")
-            others = set(await asyncio.to_thread(children_of, postgres)) - {late}
-            with standing_still(late):
+            async with standing_still_between_two_looks(at, "ingest-1 leases") as late:
+                others = set(await asyncio.to_thread(children_of, postgres)) - {late}
                 with standing_still(postgres, *others):
                     # What expires is time itself.
                     await asyncio.sleep(away_s)
