@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from psycopg import Rollback
+
 from common.control import READ_VERSION
 from common.database import Connection
 from common.envelope import AccountState, HostCursor, ShardClaim
@@ -252,7 +254,8 @@ class Store:
         return self._own().execute(_ADD_TAKEDOWNS, (list(dids),)).rowcount
 
     def flush(self, changes: Changes, confirmed_seq: int = 0) -> None:
-        """Write one flush in one transaction, all of it or nothing.
+        """Write one flush in one transaction, all of it or nothing: where a later one was written already, by
+        who outlived us and has read ours in the log, nothing.
 
         Args:
             confirmed_seq: what this database has said to be applied, to whomever.
@@ -306,7 +309,11 @@ class Store:
             for tally in changes.tallies:
                 connection.execute(_ADD_TALLY, {**tally._asdict(), "seq": changes.applied_seq})
             # Order: in the same transaction as what it vouches for.
-            connection.execute(_WRITE_POSITIONS, (changes.applied_seq, changes.scan_seq))
+            positions = connection.execute(
+                _WRITE_POSITIONS, (changes.applied_seq, changes.scan_seq)
+            )
+            if positions.rowcount < _POSITIONS:
+                raise Rollback
 
     def close(self) -> None:
         """Close the connection."""
@@ -492,4 +499,7 @@ _WRITE_POSITIONS: Final = """
     INSERT INTO relay (name, value) VALUES ('applied_seq', %s), ('scan_seq', %s),
         ('applied_at', floor(extract(epoch FROM now()))::bigint)
     ON CONFLICT (name) DO UPDATE SET value = excluded.value
+    WHERE relay.name <> 'applied_seq' OR relay.value <= excluded.value
 """
+_POSITIONS: Final = 3
+"""The rows that it writes where the view does not go back."""

@@ -98,6 +98,18 @@ def test_positions_are_those_of_the_last_flush(store: Store) -> None:
     assert store.read_positions() == (9, 4)
 
 
+def test_who_was_outlived_writes_nothing_over_what_its_successor_wrote(
+    store: Store, postgres_url: str
+) -> None:
+    with closing(Store(connect(postgres_url, "successor"))) as successor:
+        successor.flush(changes((did(1), 75, STATES[2]), applied_seq=75, scan_seq=60))
+    store.flush(
+        changes((did(1), 15, STATES[1]), (did(2), 15, STATES[3]), applied_seq=15, scan_seq=70)
+    )
+    assert store.read_positions() == (75, 60)
+    assert store.find_states([did(1), did(2)]) == {did(1): STATES[2]}
+
+
 def test_a_flush_is_written_whole_or_not_at_all(store: Store) -> None:
     broken = changes(
         (did(1), 1, STATES[1]),
