@@ -254,6 +254,11 @@ class Story:
             assert time.monotonic() < ends_s, "persist does not come to an end"
             self._turn(more=False)
             assert self._alive(), self._output.read_text()[-4000:]
+        if self._process is None:
+            # The last one died when all was answered and told.
+            before = self.log_epoch
+            self._start()
+            eventually(lambda: self.log_epoch > before, WITHIN_S, "the last one claims the log")
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         assert self._process.wait(WITHIN_S) == 0
