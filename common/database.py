@@ -41,6 +41,8 @@ log: Final = logging.getLogger(__name__)
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
+Rollback = psycopg.Rollback
+"""Raised in a transaction, it ends it with nothing written, and nobody hears of it."""
 
 
 class SchemaMismatch(Exception):

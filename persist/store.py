@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from psycopg import Rollback
-
 from common.control import READ_VERSION
-from common.database import Connection
+from common.database import Connection, Rollback
 from common.envelope import AccountState, HostCursor, ShardClaim
 from common.hidden import Hidden
 from common.owner import Owner
